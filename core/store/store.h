@@ -1,0 +1,90 @@
+/* The catalogue: one SQLite file with items (id, metadata, times, seq), images keyed by SHA-256, vectors per space, and
+ * the record of what is served. WAL, synchronous=FULL, page_size 16384, application_id and user_version from the first
+ * version; a newer version is refused, an older one migrated. sqlite3.h stays inside this room.
+ *
+ * A 2xx of the server means that the write survives kill -9 and power loss: lk_store_commit returns after the sync.
+ * Every write takes the next seq; deletes leave a record. Threads: one writer at a time (the store locks), any number
+ * of readers through the store's own pool of read connections. Strings and blobs handed to a callback live until it
+ * returns. */
+#ifndef LK_STORE_STORE_H
+#define LK_STORE_STORE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+
+struct lk_store;
+
+struct lk_store_options {
+    int read_only;    /* 1: the trainer reading a catalogue; nothing is created */
+    int readers;      /* read connections kept; 0: 4 */
+    int busy_ms;      /* wait for another process's lock; 0: 5000 */
+};
+
+/* Opens or creates. LK_EFORMAT: no catalogue, or damaged; LK_EUNSUPPORTED: made by a newer version; LK_EBUSY: another
+ * process has it open for writing; LK_ENOSPACE, LK_EIO. options NULL: defaults. */
+int lk_store_open(struct lk_store **out, const char *path, const struct lk_store_options *options);
+void lk_store_close(struct lk_store *store); /* NULL is fine */
+
+/* Ids are 1..255 bytes of valid UTF-8 without control characters: LK_EINVAL with the reason. */
+int lk_store_check_id(const char *id, size_t n);
+
+struct lk_item {
+    const char *id;
+    const char *metadata;   /* JSON object text */
+    const char *media_type; /* "image/png" */
+    char image_sha256[65];
+    int64_t image_bytes;
+    int width, height;
+    int64_t created_ms, updated_ms; /* Unix time */
+    int64_t seq;
+    const float *vector;    /* NULL unless asked for and present in the space; [dim] */
+    int dim;
+};
+
+/* Group commit: begin, any puts/patches/deletes, commit (durable) or rollback. One batch at a time; begin waits. */
+int lk_store_begin(struct lk_store *store);
+int lk_store_commit(struct lk_store *store);
+void lk_store_rollback(struct lk_store *store);
+
+/* Inside a batch. put adds or replaces image, metadata (NULL: "{}"; kept when replacing with NULL) and the vector for
+ * `space` (dim floats). *created: 1 when new. LK_EINVAL for a bad id or metadata that is no JSON object. */
+int lk_store_put(struct lk_store *store, const char *id, const char *metadata, const char *media_type,
+                 const void *image, size_t image_bytes, int width, int height, const char *space, const float *vector,
+                 int dim, int *created, int64_t *seq);
+/* JSON merge patch (RFC 7396) of the metadata. LK_ENOTFOUND. */
+int lk_store_patch(struct lk_store *store, const char *id, const char *merge_patch, int64_t *seq);
+int lk_store_delete(struct lk_store *store, const char *id, int64_t *seq); /* LK_ENOTFOUND */
+/* Sets the vector of an item in another space (embedding again), unless the item's seq has passed `seq`. */
+int lk_store_put_vector(struct lk_store *store, const char *id, int64_t seq, const char *space, const float *vector,
+                        int dim);
+
+/* Reads; any thread, outside batches. space NULL: no vector. */
+int lk_store_get(struct lk_store *store, const char *id, const char *space,
+                 int (*visit)(void *arg, const struct lk_item *item), void *arg); /* LK_ENOTFOUND */
+/* Items with id > after (NULL: from the start), ordered by id bytes, at most limit, in one short transaction. Stops at
+ * and returns the first non-zero of visit. */
+int lk_store_list(struct lk_store *store, const char *after, int limit, const char *space,
+                  int (*visit)(void *arg, const struct lk_item *item), void *arg);
+/* Appends the stored bytes of the item's image to out. media_type[64]. LK_ENOTFOUND. */
+int lk_store_image(struct lk_store *store, const char *id, struct lk_buf *out, char media_type[64]);
+int lk_store_count(struct lk_store *store, int64_t *items);
+int64_t lk_store_seq(struct lk_store *store); /* last seq given */
+/* Items that have no vector in `space`: ordered by id > after, as lk_store_list. */
+int lk_store_missing(struct lk_store *store, const char *after, int limit, const char *space,
+                     int (*visit)(void *arg, const struct lk_item *item), void *arg);
+
+/* What is served: space, generation number (never reused: next_generation is monotone), model file hash. */
+struct lk_store_serving {
+    int64_t generation;
+    char space[65];
+    char model_name[128];
+    char model_file_sha256[65];
+    char precision[8]; /* class: "f32", "bf16", "int8" */
+};
+int lk_store_serving(struct lk_store *store, struct lk_store_serving *out); /* LK_ENOTFOUND: never served */
+/* Records a new generation and returns its number in s->generation; durable on return. */
+int lk_store_set_serving(struct lk_store *store, struct lk_store_serving *s);
+
+#endif
