@@ -1,0 +1,30 @@
+# FAISS's C API: a system libfaiss_c when there is one, else the build that scripts/install-deps keeps in LK_DEPS_CACHE
+# (faiss-<version>-<distribution><release>[-avx2]; the AVX2 build is taken only where the processor has AVX2).
+# Defines FaissC::faiss_c (headers by bare name: #include <Index_c.h>) and FaissC_VERSION when it is known.
+cmake_host_system_information(RESULT distro QUERY DISTRIB_ID)
+cmake_host_system_information(RESULT release QUERY DISTRIB_VERSION_ID)
+file(GLOB plain "${LK_DEPS_CACHE}/faiss-*-${distro}${release}")
+file(GLOB avx2 "${LK_DEPS_CACHE}/faiss-*-${distro}${release}-avx2")
+file(STRINGS /proc/cpuinfo flags REGEX "^flags.* avx2 " LIMIT_COUNT 1)
+if(flags)
+    set(cached ${avx2} ${plain})
+else()
+    set(cached ${plain})
+endif()
+
+find_path(FaissC_INCLUDE_DIR Index_c.h PATH_SUFFIXES faiss/c_api include/faiss/c_api HINTS ${cached})
+find_library(FaissC_LIBRARY faiss_c HINTS ${cached} PATH_SUFFIXES lib)
+mark_as_advanced(FaissC_INCLUDE_DIR FaissC_LIBRARY)
+if(FaissC_LIBRARY MATCHES "/faiss-([0-9.]+)-")
+    set(FaissC_VERSION "${CMAKE_MATCH_1}")
+endif()
+
+include(FindPackageHandleStandardArgs)
+find_package_handle_standard_args(FaissC REQUIRED_VARS FaissC_LIBRARY FaissC_INCLUDE_DIR
+    VERSION_VAR FaissC_VERSION)
+
+if(FaissC_FOUND AND NOT TARGET FaissC::faiss_c)
+    add_library(FaissC::faiss_c UNKNOWN IMPORTED)
+    set_target_properties(FaissC::faiss_c PROPERTIES
+        IMPORTED_LOCATION "${FaissC_LIBRARY}" INTERFACE_INCLUDE_DIRECTORIES "${FaissC_INCLUDE_DIR}")
+endif()
