@@ -28,7 +28,7 @@ void lk_model_free(struct lk_model *model); /* accepts a zeroed one */
 
 /* Writes net's backbone prefix with the metadata that lk_model_load understands ("likeness.format" = "1",
  * architecture, stem, width, image_size, resize, mean, std, method, preprocess, fingerprint) plus the caller's extra
- * pairs (data hash, epochs, kNN). dtype LK_F32 or LK_BF16. Atomic. */
+ * pairs (data hash, epochs, kNN). dtype LK_DTYPE_F32 or LK_DTYPE_BF16. Atomic. */
 int lk_model_save(const char *path, const struct lk_arch *arch, const struct lk_net *net, const float *params,
                   const float *stats, const float mean[3], const float std[3], const char *name, const char *method,
                   enum lk_dtype dtype, const char *const *extra_keys, const char *const *extra_values, size_t n_extra);

@@ -9,7 +9,10 @@
 
 #include "base/fs.h"
 
-enum lk_dtype { LK_F64, LK_F32, LK_F16, LK_BF16, LK_I64, LK_I32, LK_I16, LK_I8, LK_U8, LK_BOOL };
+enum lk_dtype {
+    LK_DTYPE_F64, LK_DTYPE_F32, LK_DTYPE_F16, LK_DTYPE_BF16, LK_DTYPE_I64,
+    LK_DTYPE_I32, LK_DTYPE_I16, LK_DTYPE_I8, LK_DTYPE_U8, LK_DTYPE_BOOL
+};
 
 struct lk_st_tensor {
     char *name;
@@ -39,10 +42,10 @@ int lk_safetensors_to_float(const struct lk_st_tensor *t, float *out);
 /* Writing: tensors given as float, stored as F32, BF16 (round to nearest even) or F16. Atomic. */
 struct lk_st_write {
     const char *name;
-    enum lk_dtype dtype; /* LK_F32, LK_BF16, LK_F16 or LK_I64 (then data is int64_t) */
+    enum lk_dtype dtype; /* F32, BF16, F16, or I64 (then data is int64_t) */
     int ndim;
     int64_t shape[8];
-    const void *data; /* float[], or int64_t[] for LK_I64 */
+    const void *data; /* float[], or int64_t[] for I64 */
 };
 int lk_safetensors_write(const char *path, const struct lk_st_write *tensors, size_t n_tensors,
                          const char *const *meta_keys, const char *const *meta_values, size_t n_meta);
