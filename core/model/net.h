@@ -74,7 +74,8 @@ const char *lk_stem_name(enum lk_stem stem); /* "cifar", "imagenet" */
 
 /* Draws initial weights: convolutions Kaiming normal, fan out, ReLU gain; linear layers and their biases uniform
  * +-1/sqrt(in), as PyTorch's defaults; gamma 1, beta 0; running mean 0, variance 1. Philox numbers of (seed, number of
- * the tensor), so that Python draws the same. params[n_params], stats[n_stats]. */
+ * the tensor), so that Python draws the same; tensors are numbered from 0 in the order of lk_net_tensors, statistics
+ * not counted. params[n_params], stats[n_stats]. */
 void lk_net_init(const struct lk_net *net, uint64_t seed, float *params, float *stats);
 
 /* Visits every tensor of the nodes [0, n_nodes) in arena order. `stat` says which arena offset is for; ndim 1..4. */
