@@ -19,10 +19,12 @@
 #   # tests/unit/CMakeLists.txt
 #   lk_test(test_philox SOURCES test_philox.c DEPS lk_base LABELS unit [ARGS --quick] [TIMEOUT 60] [ENV A=1 B=2])
 #   lk_test(bench_engine SOURCES bench_engine.c DEPS lk_server lk_devices NO_RUN)    # built, not run by ctest
-#   lk_script_test(api_items COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/items.sh LABELS api [ENV ...] [TIMEOUT 120])
+#   lk_script_test(api_items COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/items.sh LABELS api [ENV ...] [TIMEOUT 120] [SERIAL])
 #
 # A test passes with exit status 0 and is skipped with 77 (no GPU, no data). Tests run in the source folder of their
 # CMakeLists.txt, get LK_SOURCE_DIR and LK_BIN_DIR in the environment, and are compiled with assert() on.
+# SERIAL keeps other tests from running beside it (a benchmark, a load test); TIMEOUT is in seconds, 120 by default, and
+# longer under sanitizers.
 #
 # lk_devices (cmake/Devices.cmake) is the list of backends. Programs and tests that open a device by name link it
 # DIRECTLY; rooms never do.
@@ -79,7 +81,7 @@ function(lk_test_properties name labels timeout env)
 endfunction()
 
 function(lk_test name)
-    cmake_parse_arguments(PARSE_ARGV 1 arg "NO_RUN" "TIMEOUT" "SOURCES;DEPS;LABELS;ARGS;ENV")
+    cmake_parse_arguments(PARSE_ARGV 1 arg "NO_RUN;SERIAL" "TIMEOUT" "SOURCES;DEPS;LABELS;ARGS;ENV")
     if(arg_UNPARSED_ARGUMENTS OR NOT arg_SOURCES)
         message(FATAL_ERROR "lk_test(${name}): needs SOURCES; does not know '${arg_UNPARSED_ARGUMENTS}'")
     endif()
@@ -90,14 +92,16 @@ function(lk_test name)
     if(NOT arg_NO_RUN)
         add_test(NAME ${name} COMMAND ${name} ${arg_ARGS} WORKING_DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}")
         lk_test_properties(${name} "${arg_LABELS}" "${arg_TIMEOUT}" "${arg_ENV}")
+        set_tests_properties(${name} PROPERTIES RUN_SERIAL ${arg_SERIAL})
     endif()
 endfunction()
 
 function(lk_script_test name)
-    cmake_parse_arguments(PARSE_ARGV 1 arg "" "TIMEOUT" "COMMAND;LABELS;ENV")
+    cmake_parse_arguments(PARSE_ARGV 1 arg "SERIAL" "TIMEOUT" "COMMAND;LABELS;ENV")
     if(arg_UNPARSED_ARGUMENTS OR NOT arg_COMMAND)
         message(FATAL_ERROR "lk_script_test(${name}): needs COMMAND; does not know '${arg_UNPARSED_ARGUMENTS}'")
     endif()
     add_test(NAME ${name} COMMAND ${arg_COMMAND} WORKING_DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}")
     lk_test_properties(${name} "${arg_LABELS}" "${arg_TIMEOUT}" "${arg_ENV}")
+    set_tests_properties(${name} PROPERTIES RUN_SERIAL ${arg_SERIAL})
 endfunction()
