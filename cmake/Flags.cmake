@@ -30,8 +30,8 @@ target_compile_definitions(lk_flags INTERFACE _POSIX_C_SOURCE=200809L _GNU_SOURC
 # A fused multiply-add gives other bits than the two operations it replaces. Host and device share bodies whose results
 # are compared for equality, so contraction is off everywhere and a kernel that wants an fma says so.
 set(contract -ffp-contract=off)
-set(common -Wall -Wextra -Wshadow)
-set(c_only -Wpedantic -Wconversion -Wvla -Wmissing-prototypes -Wstrict-prototypes)
+set(common -Wall -Wextra)
+set(c_only -Wpedantic -Wshadow -Wconversion -Wvla -Wmissing-prototypes -Wstrict-prototypes)
 if(LK_WERROR)
     list(APPEND common -Werror)
 endif()
