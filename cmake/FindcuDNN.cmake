@@ -11,7 +11,11 @@ endforeach()
 
 find_path(cuDNN_INCLUDE_DIR cudnn_version.h
     HINTS ${CUDAToolkit_INCLUDE_DIRS} ${CUDAToolkit_LIBRARY_ROOT} ${wheel_hints} PATH_SUFFIXES include)
-find_library(cuDNN_LIBRARY NAMES cudnn libcudnn.so.9
+# The library beside those headers first, so that two installations are not mixed.
+get_filename_component(beside "${cuDNN_INCLUDE_DIR}" DIRECTORY)
+find_library(cuDNN_LIBRARY NAMES cudnn libcudnn.so.9 NAMES_PER_DIR
+    HINTS "${beside}" PATH_SUFFIXES lib lib64 NO_DEFAULT_PATH)
+find_library(cuDNN_LIBRARY NAMES cudnn libcudnn.so.9 NAMES_PER_DIR
     HINTS ${CUDAToolkit_LIBRARY_DIR} ${CUDAToolkit_LIBRARY_ROOT} ${wheel_hints} PATH_SUFFIXES lib lib64)
 mark_as_advanced(cuDNN_INCLUDE_DIR cuDNN_LIBRARY)
 
