@@ -5,7 +5,9 @@
  * A 2xx of the server means that the write survives kill -9 and power loss: lk_store_commit returns after the sync.
  * Every write takes the next seq; deletes leave a record. Threads: one writer at a time (the store locks), any number
  * of readers through the store's own pool of read connections. Strings and blobs handed to a callback live until it
- * returns. */
+ * returns; a callback may write into an open batch but must not read from the store, since it holds a connection of
+ * the pool. One process writes: PATH-lock is locked (flock) while it does, readers of other processes go on beside it.
+ * docs/formats.md describes the file. */
 #ifndef LK_STORE_STORE_H
 #define LK_STORE_STORE_H
 
@@ -17,17 +19,18 @@
 struct lk_store;
 
 struct lk_store_options {
-    int read_only;    /* 1: the trainer reading a catalogue; nothing is created */
-    int readers;      /* read connections kept; 0: 4 */
-    int busy_ms;      /* wait for another process's lock; 0: 5000 */
+    int read_only; /* 1: the trainer reading a catalogue; nothing is created */
+    int readers;   /* read connections kept; 0: 4 */
+    int busy_ms;   /* wait for another process to let go of the file; 0: 5000 */
 };
 
-/* Opens or creates. LK_EFORMAT: no catalogue, or damaged; LK_EUNSUPPORTED: made by a newer version; LK_EBUSY: another
- * process has it open for writing; LK_ENOSPACE, LK_EIO. options NULL: defaults. */
+/* Opens or creates. LK_EFORMAT: no catalogue, or damaged (the file is left as it was); LK_EUNSUPPORTED: made by a newer
+ * version; LK_EBUSY: another process has it open for writing; LK_ENOTFOUND: read_only and not there; LK_ENOSPACE,
+ * LK_EIO. options NULL: defaults. Every sentence names the file. */
 int lk_store_open(struct lk_store **out, const char *path, const struct lk_store_options *options);
 void lk_store_close(struct lk_store *store); /* NULL is fine */
 
-/* Ids are 1..255 bytes of valid UTF-8 without control characters: LK_EINVAL with the reason. */
+/* Ids are 1..255 bytes of valid UTF-8 without control characters (U+0000..1F, U+007F..9F): LK_EINVAL with the reason. */
 int lk_store_check_id(const char *id, size_t n);
 
 struct lk_item {
@@ -39,24 +42,29 @@ struct lk_item {
     int width, height;
     int64_t created_ms, updated_ms; /* Unix time */
     int64_t seq;
-    const float *vector;    /* NULL unless asked for and present in the space; [dim] */
+    const float *vector; /* NULL unless asked for and present in the space; [dim] */
     int dim;
 };
 
-/* Group commit: begin, any puts/patches/deletes, commit (durable) or rollback. One batch at a time; begin waits. */
+/* Group commit: begin, any puts/patches/deletes, commit (durable) or rollback. One batch at a time; begin waits. A call
+ * that is refused (LK_EINVAL, LK_ENOTFOUND, LK_ECONFLICT, LK_ELIMIT) leaves the batch as it was. After any other failure
+ * the batch is lost: every later call, and commit, returns that failure. commit and rollback always end the batch. */
 int lk_store_begin(struct lk_store *store);
 int lk_store_commit(struct lk_store *store);
 void lk_store_rollback(struct lk_store *store);
 
 /* Inside a batch. put adds or replaces image, metadata (NULL: "{}"; kept when replacing with NULL) and the vector for
- * `space` (dim floats). *created: 1 when new. LK_EINVAL for a bad id or metadata that is no JSON object. */
+ * `space` (dim floats; NULL: none yet, and the item is `missing`). Another image drops the item's vectors of every space,
+ * the same bytes keep them. *created: 1 when new. LK_EINVAL for a bad id, a vector that is not finite, metadata that is no
+ * JSON object or names a key twice. Metadata is stored without white space and with escapes resolved. */
 int lk_store_put(struct lk_store *store, const char *id, const char *metadata, const char *media_type,
                  const void *image, size_t image_bytes, int width, int height, const char *space, const float *vector,
                  int dim, int *created, int64_t *seq);
 /* JSON merge patch (RFC 7396) of the metadata. LK_ENOTFOUND. */
 int lk_store_patch(struct lk_store *store, const char *id, const char *merge_patch, int64_t *seq);
 int lk_store_delete(struct lk_store *store, const char *id, int64_t *seq); /* LK_ENOTFOUND */
-/* Sets the vector of an item in another space (embedding again), unless the item's seq has passed `seq`. */
+/* Sets the vector of an item in another space (embedding again). `seq` is the item's when its image was read: LK_ECONFLICT
+ * when the image was replaced since (a patch does not count), LK_ENOTFOUND when the item is gone. */
 int lk_store_put_vector(struct lk_store *store, const char *id, int64_t seq, const char *space, const float *vector,
                         int dim);
 
@@ -70,9 +78,14 @@ int lk_store_list(struct lk_store *store, const char *after, int limit, const ch
 /* Appends the stored bytes of the item's image to out. media_type[64]. LK_ENOTFOUND. */
 int lk_store_image(struct lk_store *store, const char *id, struct lk_buf *out, char media_type[64]);
 int lk_store_count(struct lk_store *store, int64_t *items);
-int64_t lk_store_seq(struct lk_store *store); /* last seq given */
+int64_t lk_store_seq(struct lk_store *store); /* last seq committed; 0 when none */
 /* Items that have no vector in `space`: ordered by id > after, as lk_store_list. */
 int lk_store_missing(struct lk_store *store, const char *after, int limit, const char *space,
+                     int (*visit)(void *arg, const struct lk_item *item), void *arg);
+
+/* Items that have a vector in `space`, in the order in which the file holds them: to load an index fast. *cursor is 0 to
+ * begin with and moves past what was visited; the end is reached when a call leaves it as it was. */
+int lk_store_vectors(struct lk_store *store, int64_t *cursor, int limit, const char *space,
                      int (*visit)(void *arg, const struct lk_item *item), void *arg);
 
 /* What is served: space, generation number (never reused: next_generation is monotone), model file hash. */
