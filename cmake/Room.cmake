@@ -88,6 +88,7 @@ function(lk_test name)
     add_executable(${name} ${arg_SOURCES})
     set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests/bin")
     target_compile_options(${name} PRIVATE $<$<COMPILE_LANGUAGE:C,CXX>:-UNDEBUG>)
+    target_include_directories(${name} PRIVATE "${CMAKE_SOURCE_DIR}/tests")     # "check.h"
     target_link_libraries(${name} PRIVATE ${arg_DEPS} lk_flags)
     if(NOT arg_NO_RUN)
         add_test(NAME ${name} COMMAND ${name} ${arg_ARGS} WORKING_DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}")
