@@ -1,0 +1,135 @@
+#include "embedder.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "image/preprocess.h"
+#include "model/walk.h"
+
+int lk_embedder_open(struct lk_embedder *out, struct lk_backend *device, const struct lk_net *net, size_t batch,
+                     enum lk_precision precision, int resize, const float mean[3], const float std[3],
+                     struct lk_pool *pool) {
+    struct lk_embedder *e = out;
+    memset(e, 0, sizeof *e);
+    e->device = device, e->net = net, e->pool = pool;
+    e->batch = batch, e->dim = (size_t)net->feature_dim;
+    e->size = net->image_size, e->resize = resize;
+    memcpy(e->mean, mean, sizeof e->mean);
+    memcpy(e->std, std, sizeof e->std);
+    e->pixels = lk_calloc(batch, (size_t)e->size * (size_t)e->size * 3);
+    e->view_of = lk_calloc(batch, sizeof *e->view_of);
+    e->width = lk_calloc(batch, sizeof *e->width);
+    e->height = lk_calloc(batch, sizeof *e->height);
+    e->id = lk_calloc(batch, sizeof *e->id);
+    int rc = e->pixels == NULL || e->view_of == NULL || e->width == NULL || e->height == NULL || e->id == NULL
+                 ? LK_ENOMEM
+                 : 0;
+    if (rc ||
+        (rc = lk_ops(device)->plan(device, net, net->backbone_nodes, (int)batch, precision, LK_INFERENCE, NULL,
+                                   &e->plan)) ||
+        (rc = lk_ops(device)->pass(e->plan, &e->pass)))
+        lk_embedder_close(e);
+    return rc;
+}
+
+void lk_embedder_close(struct lk_embedder *e) {
+    if (e->pass != NULL)
+        lk_ops(e->device)->pass_free(e->pass);
+    if (e->plan != NULL)
+        lk_ops(e->device)->plan_free(e->plan);
+    free(e->pixels);
+    free(e->view_of);
+    free(e->width);
+    free(e->height);
+    free(e->id);
+    memset(e, 0, sizeof *e);
+}
+
+int lk_embedder_weights(struct lk_embedder *e, const float *params, const float *stats) {
+    return lk_ops(e->device)->set_weights(e->plan, params, stats);
+}
+
+struct prepare {
+    struct lk_embedder *e;
+    const struct lk_dataset *d; /* pictures which[..] or first.. of this set, or */
+    const uint32_t *which;
+    size_t first;
+    const struct lk_image *images; /* these */
+    int *rc;
+};
+
+static void prepare_one(void *arg, size_t i) {
+    struct prepare *p = arg;
+    struct lk_image image = {0};
+    if (p->images != NULL) {
+        image = p->images[i];
+    } else {
+        size_t at = p->which != NULL ? p->which[p->first + i] : p->first + i;
+        image.pixels = p->d->pixels + p->d->offset[at];
+        image.width = p->d->width[at];
+        image.height = p->d->height[at];
+    }
+    size_t bytes = (size_t)p->e->size * (size_t)p->e->size * 3;
+    p->rc[i] = lk_preprocess(p->e->pixels + i * bytes, &image, p->e->resize, p->e->size);
+}
+
+static int forward(struct lk_embedder *e, float *out, size_t n) {
+    const struct lk_backend_ops *ops = lk_ops(e->device);
+    int rc = lk_walk_forward(ops, e->net, e->net->backbone_nodes, LK_INFERENCE, e->pass, NULL, 1);
+    return rc ? rc : ops->output(e->pass, e->net->backbone_nodes, (int)n, 1, out);
+}
+
+static int embed_prepared(struct lk_embedder *e, float *out, struct prepare *p, size_t n) {
+    int rc = 0;
+    p->rc = lk_calloc(n, sizeof *p->rc);
+    if (p->rc == NULL)
+        return LK_ENOMEM;
+    lk_pool_for(e->pool, n, prepare_one, p);
+    for (size_t i = 0; i < n && rc == 0; i++)
+        if ((rc = p->rc[i]) != 0)
+            lk_err(rc, "picture %zu cannot be brought to %d pixels: %s", p->first + i, e->size, lk_status_name(rc));
+    free(p->rc);
+    if (rc == 0)
+        rc = lk_ops(e->device)->input_u8(e->pass, e->pixels, (int)n, e->mean, e->std);
+    return rc ? rc : forward(e, out, n);
+}
+
+int lk_embedder_dataset(struct lk_embedder *e, float *out, const struct lk_dataset *d, const uint32_t *which, size_t n,
+                        int (*stop)(void)) {
+    for (size_t at = 0; at < n; at += e->batch) {
+        size_t count = n - at < e->batch ? n - at : e->batch;
+        struct prepare p = {.e = e, .d = d, .which = which, .first = at};
+        int rc = embed_prepared(e, out + at * e->dim, &p, count);
+        if (rc != 0)
+            return rc;
+        if (stop != NULL && stop())
+            return lk_err(LK_ECANCELLED, "stopped while embedding");
+    }
+    return 0;
+}
+
+int lk_embedder_images(struct lk_embedder *e, float *out, const struct lk_image *images, size_t n) {
+    struct prepare p = {.e = e, .images = images};
+    return n > e->batch ? lk_err(LK_EINVAL, "%zu pictures in a batch of %zu", n, e->batch)
+                        : embed_prepared(e, out, &p, n);
+}
+
+int lk_embedder_views(struct lk_embedder *e, float *out, const struct lk_dataset *d, const uint8_t *base,
+                      const uint32_t *which, size_t n, const struct lk_augment *a, uint64_t seed, uint32_t epoch,
+                      int view) {
+    for (size_t at = 0; at < n; at += e->batch) {
+        size_t count = n - at < e->batch ? n - at : e->batch;
+        for (size_t i = 0; i < e->batch; i++) { /* a short last batch repeats its last picture */
+            size_t from = which[at + (i < count ? i : count - 1)];
+            e->view_of[i] = base + d->offset[from];
+            e->width[i] = d->width[from], e->height[i] = d->height[from];
+            e->id[i] = from;
+        }
+        int rc = lk_ops(e->device)->augment(e->pass, a, seed, epoch, view, e->view_of, e->width, e->height, e->id);
+        if (rc || (rc = forward(e, out + at * e->dim, count)))
+            return rc;
+    }
+    return 0;
+}

@@ -1,0 +1,63 @@
+/* One training run: everything that `pretrain` holds while it works. Opened in order by run_open.c, driven by
+ * run_train.c, saved and described by run_save.c. Not for other commands. */
+#ifndef LK_TRAINER_RUN_H
+#define LK_TRAINER_RUN_H
+
+#include "byol.h"
+#include "checkpoint.h"
+#include "config.h"
+#include "console.h"
+#include "embedder.h"
+#include "evaluate.h"
+#include "loader.h"
+#include "runlog.h"
+#include "source.h"
+
+struct lk_run {
+    struct lk_train_config config;
+    struct lk_settings settings;
+    struct lk_console console;
+    char *command;           /* owned: as typed, for the records */
+    char *checkpoint, *best; /* owned: paths in the run folder */
+    char started[32];        /* UTC */
+    double began;            /* of this process's part, monotonic seconds */
+
+    struct lk_pool *pool;
+    struct lk_source source;
+    struct lk_dataset train, test;
+    int has_test, image_size;
+
+    struct lk_backend *device;
+    struct lk_backend_info info;
+    enum lk_precision precision;
+    uint8_t *device_pixels; /* the training pictures on a device with its own memory; NULL on the CPU */
+    struct lk_net net;
+    struct lk_byol byol;
+    struct lk_loader loader;
+    struct lk_embedder embedder;
+
+    struct lk_progress progress;
+    double session_seconds_before; /* progress.total_seconds when this process began */
+    double last_saved;
+    struct lk_runlog log;
+    struct lk_evaluation evaluation; /* the last one */
+    int evaluated;
+};
+
+/* Reads the command line, the pictures and, with --resume, the checkpoint; builds everything. 1: --help was printed. */
+int lk_run_open(struct lk_run *run, int argc, char **argv);
+void lk_run_close(struct lk_run *run); /* accepts a zeroed or half-open one */
+
+/* Trains to the end. 0; LK_ECANCELLED when a signal asked to stop (everything is saved); other errors. */
+int lk_run_train(struct lk_run *run);
+
+/* Writes the checkpoint. best: keep it as the best one too. */
+int lk_run_checkpoint(struct lk_run *run, int best);
+/* Writes the weights to --out (or best.safetensors in the run folder). */
+int lk_run_export(struct lk_run *run, const char *path);
+/* Writes run.json and report.html. status: "running", "interrupted", "finished", "failed". */
+int lk_run_describe(struct lk_run *run, const char *status, const char *reason);
+/* kNN's protocol as a sentence, "" before the first evaluation. */
+void lk_run_protocol(const struct lk_run *run, char *text, size_t n);
+
+#endif

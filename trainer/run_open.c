@@ -1,0 +1,268 @@
+#include "run.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/sha256.h"
+#include "image/preprocess.h"
+#include "stop.h"
+
+/* --- the command line, for the records ------------------------------------------------------------------------------- */
+
+static int plain(const char *word) {
+    static const char safe[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./:,@%";
+    return word[0] != '\0' && word[strspn(word, safe)] == '\0';
+}
+
+static char *quote_command(int argc, char **argv) {
+    struct lk_buf b = {0};
+    int rc = lk_buf_printf(&b, "likeness-trainer pretrain");
+    for (int i = 1; i < argc && rc == 0; i++) {
+        if (plain(argv[i])) {
+            rc = lk_buf_printf(&b, " %s", argv[i]);
+            continue;
+        }
+        rc = lk_buf_printf(&b, " '");
+        for (const char *c = argv[i]; *c != '\0' && rc == 0; c++)
+            rc = *c == '\'' ? lk_buf_printf(&b, "'\\''") : lk_buf_append(&b, c, 1);
+        rc = rc ? rc : lk_buf_printf(&b, "'");
+    }
+    if (rc != 0) {
+        lk_buf_free(&b);
+        return NULL;
+    }
+    return (char *)b.data;
+}
+
+static char *in_run_folder(const struct lk_run *run, const char *name) {
+    struct lk_buf b = {0};
+    if (lk_buf_printf(&b, "%s/%s", run->config.run_dir, name) != 0) {
+        lk_buf_free(&b);
+        return NULL;
+    }
+    return (char *)b.data;
+}
+
+/* --- folders and the checkpoint -------------------------------------------------------------------------------------- */
+
+static int make_parent(const char *path) {
+    const char *slash = strrchr(path, '/');
+    if (slash == NULL || slash == path)
+        return 0;
+    char *folder = lk_strdup(path);
+    if (folder == NULL)
+        return LK_ENOMEM;
+    folder[slash - path] = '\0';
+    int rc = lk_fs_mkdir_parents(folder);
+    free(folder);
+    return rc;
+}
+
+/* Opens the checkpoint when resuming and takes over its settings; refuses to write over one when not asked to. */
+static int open_checkpoint(struct lk_run *run, struct lk_checkpoint *c) {
+    struct lk_train_config *config = &run->config;
+    run->checkpoint = in_run_folder(run, "checkpoint.lk");
+    run->best = in_run_folder(run, "best.lk");
+    if (run->checkpoint == NULL || run->best == NULL)
+        return LK_ENOMEM;
+    int there = lk_fs_exists(run->checkpoint);
+    if (!config->resume && there && !config->overwrite)
+        return lk_err(LK_EEXISTS,
+                      "%s holds a checkpoint of an earlier run: --resume goes on with it, --overwrite begins anew, "
+                      "--run-dir names another folder",
+                      config->run_dir);
+    if (!config->resume)
+        return 0;
+    if (!there)
+        return lk_err(LK_ENOTFOUND, "%s: no checkpoint to resume from", run->checkpoint);
+    int rc = lk_checkpoint_open(c, run->checkpoint);
+    if (rc || (rc = lk_checkpoint_adopt(c, config)))
+        return rc;
+    if (config->data == NULL)
+        return lk_err(LK_EFORMAT, "%s does not say where the pictures are: give --data", run->checkpoint);
+    run->progress = c->progress;
+    return 0;
+}
+
+static int make_folders(struct lk_run *run) {
+    struct lk_train_config *c = &run->config;
+    if (c->out == NULL) { /* resumed by --run-dir alone, from a run that had no --out */
+        char *out = in_run_folder(run, "model.safetensors");
+        char **more = out == NULL ? NULL : realloc(c->owned, (c->n_owned + 1) * sizeof *more);
+        if (more == NULL) {
+            free(out);
+            return LK_ENOMEM;
+        }
+        c->owned = more;
+        c->owned[c->n_owned++] = out;
+        c->out = out;
+    }
+    int rc = lk_fs_mkdir_parents(c->run_dir);
+    return rc ? rc : make_parent(c->out);
+}
+
+/* --- pictures -------------------------------------------------------------------------------------------------------- */
+
+struct reading {
+    struct lk_console *console;
+    const char *what;
+};
+
+static void show_reading(void *arg, size_t done, size_t of) {
+    const struct reading *r = arg;
+    if (lk_console_due(r->console))
+        lk_console_progress(r->console, "reading %s pictures: %zu of %zu", r->what, done, of);
+}
+
+static int read_split(struct lk_run *run, struct lk_dataset *out, enum lk_split split) {
+    struct reading shown = {&run->console, split == LK_SPLIT_TRAIN ? "training" : "test"};
+    const struct lk_train_config *c = &run->config;
+    struct lk_read_options o = {
+        .limit = (size_t)(split == LK_SPLIT_TRAIN ? c->train_limit : c->test_limit),
+        .short_side = lk_preprocess_resize_side(run->image_size),
+        .max_bad = c->max_bad,
+        .progress = show_reading,
+        .arg = &shown,
+        .stop = lk_stop_asked,
+    };
+    int rc = lk_source_read(out, &run->source, split, &o, split == LK_SPLIT_TEST ? &run->train : NULL, run->pool);
+    lk_console_clear(&run->console);
+    return rc;
+}
+
+static int read_pictures(struct lk_run *run, int resumed) {
+    const struct lk_train_config *c = &run->config;
+    int rc = lk_source_open(&run->source, c->data), median = 0;
+    if (rc == 0 && c->image_size == 0 && !resumed)
+        rc = lk_source_median_side(&median, &run->source, LK_SPLIT_TRAIN);
+    if (rc != 0)
+        return rc;
+    run->image_size = resumed ? run->progress.image_size : lk_config_image_size(c, median);
+    if ((rc = read_split(run, &run->train, LK_SPLIT_TRAIN)))
+        return rc;
+    run->has_test = run->source.has_test && run->train.n_classes > 0 && c->knn_every > 0;
+    if (run->has_test && (rc = read_split(run, &run->test, LK_SPLIT_TEST)))
+        return rc;
+    char hash[65];
+    lk_sha256_hex(run->train.hash, hash);
+    if (resumed && strcmp(hash, run->progress.data_hash) != 0)
+        return lk_err(LK_ECONFLICT, "the pictures in %s are not those that this run began with", c->data);
+    memcpy(run->progress.data_hash, hash, sizeof hash);
+    run->progress.image_size = run->image_size;
+    return 0;
+}
+
+/* --- device and networks --------------------------------------------------------------------------------------------- */
+
+static int choose_precision(struct lk_run *run) {
+    const char *name = run->config.precision;
+    if (strcmp(name, "auto") == 0) {
+        run->precision = run->info.best == LK_FP16 ? LK_BF16 : run->info.best; /* fp16 is for inference */
+        return 0;
+    }
+    run->precision = (enum lk_precision)lk_precision_from_name(name);
+    if (!lk_ops(run->device)->supports(run->device, run->precision))
+        return lk_err(LK_EUNSUPPORTED, "%s cannot compute in %s: use --precision auto", run->info.device, name);
+    return 0;
+}
+
+/* A device with its own memory gets a copy of the training pictures. */
+static int place_pixels(struct lk_run *run) {
+    const struct lk_backend_ops *ops = lk_ops(run->device);
+    if (strcmp(ops->name, "cpu") == 0)
+        return 0;
+    void *p = NULL;
+    int rc = ops->alloc(run->device, run->train.bytes, &p);
+    run->device_pixels = p;
+    return rc ? rc : ops->upload(run->device, p, run->train.pixels, run->train.bytes);
+}
+
+static int build(struct lk_run *run) {
+    const struct lk_train_config *c = &run->config;
+    const struct lk_settings *s = &run->settings;
+    struct lk_backend_options options = {.threads = (int)c->threads};
+    size_t embed_batch = c->batch < 128 ? (size_t)c->batch : 128;
+    int rc;
+    if ((rc = lk_config_settings(&run->settings, c, run->image_size, run->train.n)) ||
+        (rc = lk_device_open(&run->device, c->device, &options)))
+        return rc;
+    lk_ops(run->device)->info(run->device, &run->info);
+    if ((rc = choose_precision(run)) || (rc = place_pixels(run)) ||
+        (rc = lk_net_build(&run->net, &s->arch, &s->heads)) ||
+        (rc = lk_byol_open(&run->byol, run->device, &run->net, (int)c->batch, run->precision, &s->optimizer,
+                           s->loss_scale, (uint64_t)c->seed)))
+        return rc;
+    const uint8_t *base = run->device_pixels != NULL ? run->device_pixels : run->train.pixels;
+    if ((rc = lk_loader_open(&run->loader, &run->train, base, (size_t)c->batch, (uint64_t)c->seed)))
+        return rc;
+    return lk_embedder_open(&run->embedder, run->device, &run->net, embed_batch, run->precision, s->resize,
+                            s->view[0].mean, s->view[0].std, run->pool);
+}
+
+static int restore(struct lk_run *run, const struct lk_checkpoint *c) {
+    struct lk_byol_state state = {0};
+    int rc;
+    if ((rc = lk_byol_state_alloc(&state, &run->byol)) == 0 && (rc = lk_checkpoint_state(c, &state)) == 0)
+        rc = lk_byol_load(&run->byol, &state);
+    lk_byol_state_free(&state);
+    return rc;
+}
+
+int lk_run_open(struct lk_run *run, int argc, char **argv) {
+    struct lk_checkpoint checkpoint = {0};
+    time_t now = time(NULL);
+    struct tm utc;
+    memset(run, 0, sizeof *run);
+    lk_config_init(&run->config);
+    lk_console_init(&run->console);
+    run->began = run->last_saved = lk_console_now();
+    if (gmtime_r(&now, &utc) != NULL)
+        strftime(run->started, sizeof run->started, "%Y-%m-%dT%H:%M:%SZ", &utc);
+    run->progress.knn = run->progress.nn1 = run->progress.best_knn = -1;
+    int rc = lk_config_parse(&run->config, argc, argv);
+    if (rc != 0)
+        goto out;
+    lk_stop_install();
+    run->command = quote_command(argc, argv);
+    if (run->command == NULL) {
+        rc = LK_ENOMEM;
+        goto out;
+    }
+    if ((rc = open_checkpoint(run, &checkpoint)) || (rc = lk_pool_open(&run->pool, (int)run->config.threads, 1)) ||
+        (rc = read_pictures(run, run->config.resume)) || (rc = build(run)) || (rc = make_folders(run)) ||
+        (run->config.resume && (rc = restore(run, &checkpoint))) ||
+        (rc = lk_runlog_open(&run->log, run->config.run_dir, run->progress.metrics_bytes)))
+        goto out;
+    run->session_seconds_before = run->progress.total_seconds;
+out:
+    lk_checkpoint_close(&checkpoint);
+    if (rc != 0)
+        lk_run_close(run);
+    return rc;
+}
+
+void lk_run_close(struct lk_run *run) {
+    lk_console_clear(&run->console);
+    lk_runlog_close(&run->log);
+    lk_embedder_close(&run->embedder);
+    lk_loader_close(&run->loader);
+    lk_byol_close(&run->byol);
+    lk_net_free(&run->net);
+    if (run->device != NULL) {
+        lk_ops(run->device)->free(run->device, run->device_pixels);
+        lk_ops(run->device)->close(run->device);
+    }
+    lk_dataset_free(&run->train);
+    lk_dataset_free(&run->test);
+    lk_pool_close(run->pool);
+    free(run->checkpoint);
+    free(run->best);
+    free(run->command);
+    lk_config_free(&run->config);
+    memset(run, 0, sizeof *run);
+}
