@@ -42,6 +42,9 @@ BODY void store(void *p, size_t i, int bf16, vf x) {
     }
 }
 
+/* x as a reader of its stored form will see it: sums are taken of that, so that they fit what is summed over. */
+BODY vf stored(vf x, int bf16) { return bf16 ? bf16_to_vf(vf_to_bf16(x)) : x; }
+
 /* max(0, x) that lets NaN through, so that a broken step is seen in its loss. */
 BODY vf relu_of(vf x) {
     vf zero = {0};
@@ -130,6 +133,7 @@ BODY void reduce_body(double *acc, void *g, const void *c0, const void *c1, cons
                 x = (vf)((vi)x & (normalised(raw, mean, scale, beta) > zero));
             }
             if (g) {
+                x = stored(x, bf16);
                 store(g, i, bf16, x);
             }
             s += x;
@@ -201,6 +205,7 @@ BODY void activate_back_body(double *acc, void *g, const void *c0, const void *c
             if (relu) {
                 x = (vf)((vi)x & (load(z, i, bf16) > zero));
             }
+            x = stored(x, bf16);
             store(g, i, bf16, x);
             s += x;
         }

@@ -73,7 +73,7 @@ static int assign_forward(struct lk_plan *plan) {
         struct lk_cpu_edge *e = &plan->edges[i + 1];
         if (plan->purpose == LK_INFERENCE && n->residual >= 0) {
             struct lk_cpu_edge *r = &plan->edges[n->residual];
-            if (n->residual == n->input || n->residual == 0 || r->last_use != i || r->dt != e->dt) {
+            if (n->residual == n->input || r->last_use != i || r->dt != e->dt) {
                 return lk_err(LK_EUNSUPPORTED, "%s: the sum with edge %d cannot be made in place", n->name,
                               n->residual);
             }

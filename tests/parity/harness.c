@@ -62,6 +62,7 @@ int harness_open(struct harness *h, struct lk_backend *b, const struct lk_net *n
         printf("no memory for the reference\n");
         return -1;
     }
+    h->ref.bf16 = precision == LK_BF16;
     size_t n = net->n_params, s = net->n_stats + 1, in = ref_edge_size(&h->ref, 0);
     size_t out = ref_edge_size(&h->ref, n_nodes);
     h->params = lk_calloc(n, sizeof(float)), h->grads = lk_calloc(n, sizeof(float));
@@ -170,7 +171,7 @@ double harness_edge_error(struct harness *h, int edge) {
 struct worst {
     struct harness *h;
     int stat;
-    double error, floor;
+    double error, all; /* all: norm of all gradients */
     char name[64];
 };
 
@@ -190,8 +191,8 @@ static int compare(void *arg, const struct lk_net_tensor *t) {
     const float *got = (t->stat ? w->h->stats : w->h->grads) + t->offset;
     const double *want = (t->stat ? w->h->ref_stats : w->h->ref_grads) + t->offset;
     double error = ref_error(got, want, t->count), norm = norm_of(want, t->count);
-    if (norm < w->floor) { /* a bias in front of a batch norm has no gradient but rounding */
-        error *= (norm > 0.0 ? norm : 1.0) / w->floor;
+    if (norm < 1e-9 * w->all) { /* a bias in front of a batch norm: no gradient but rounding */
+        error *= (norm > 0.0 ? norm : 1.0) / (0.1 * w->all);
     }
     if (!(error <= w->error)) {
         w->error = error;
@@ -202,8 +203,8 @@ static int compare(void *arg, const struct lk_net_tensor *t) {
 
 static double worst_of(struct harness *h, int stat, const char **where) {
     static char name[64]; /* of the last call: tests are single threaded */
-    struct worst w = {.h = h, .stat = stat, .error = -1.0};
-    w.floor = stat ? 0.0 : 1e-4 * norm_of(h->ref_grads, h->net->n_params);
+    struct worst w = {.h = h, .stat = stat};
+    w.all = stat ? 0.0 : norm_of(h->ref_grads, h->net->n_params);
     lk_net_tensors(h->net, h->n_nodes, compare, &w);
     memcpy(name, w.name, sizeof name);
     if (where) {

@@ -37,7 +37,14 @@ int ref_open(struct ref *r, const struct lk_net *net, int n_nodes, int batch) {
         r->var[i] = calloc(c, sizeof(double));
         ok = r->raw[i] && r->raw_gradient[i] && r->mean[i] && r->var[i];
     }
-    if (!ok) {
+    size_t largest_edge = 0;
+    for (int e = 0; e <= n_nodes; e++) {
+        size_t size = ref_edge_size(r, e);
+        largest_edge = size > largest_edge ? size : largest_edge;
+    }
+    r->scratch = calloc(largest_edge, sizeof(double));
+    if (!ok || !r->scratch) {
+        ok = 0;
         ref_close(r);
     }
     return ok ? 0 : -1;
@@ -51,6 +58,7 @@ static void free_table(double **t, int rows) {
 }
 
 void ref_close(struct ref *r) {
+    free(r->scratch);
     free_table(r->edge, r->n_nodes + 1);
     free_table(r->gradient, r->n_nodes + 1);
     free_table(r->raw, r->n_nodes);
@@ -58,6 +66,31 @@ void ref_close(struct ref *r) {
     free_table(r->mean, r->n_nodes);
     free_table(r->var, r->n_nodes);
     memset(r, 0, sizeof *r);
+}
+
+static void round_bf16(double *x, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        float f = (float)x[i];
+        uint32_t u;
+        memcpy(&u, &f, 4);
+        u = (u + 0x7fffu + (u >> 16 & 1u)) & 0xffff0000u;
+        memcpy(&f, &u, 4);
+        x[i] = (double)f;
+    }
+}
+
+/* Is this edge stored in bf16 by a bf16 backend? */
+static int is_rounded(const struct ref *r, int edge) {
+    const struct lk_node *n = edge ? &r->net->nodes[edge - 1] : NULL;
+    int leaves = n && edge == r->n_nodes &&
+                 (n->kind == LK_NODE_AVG_POOL || (n->kind == LK_NODE_LINEAR && !n->bn));
+    return r->bf16 && !leaves;
+}
+
+static void store(const struct ref *r, int edge, double *x) {
+    if (is_rounded(r, edge)) {
+        round_bf16(x, ref_edge_size(r, edge));
+    }
 }
 
 /* Calls one of three sums over all (image, output, input) triples of a convolution or linear layer: the index
@@ -152,7 +185,7 @@ static void pool(const struct ref *r, int i, int backward) {
     size_t in = (size_t)n->in_h * (size_t)n->in_w, out = (size_t)n->out_h * (size_t)n->out_w;
     for (size_t p = 0; p < (size_t)r->batch * (size_t)n->out_c; p++) {
         double *x = r->edge[n->input] + p * in, *y = r->edge[i + 1] + p * out;
-        double *dx = r->gradient[n->input] + p * in, *dy = r->gradient[i + 1] + p * out;
+        double *dx = r->scratch + p * in, *dy = r->gradient[i + 1] + p * out;
         if (n->kind == LK_NODE_AVG_POOL) {
             double sum = 0.0;
             for (size_t j = 0; j < in; j++) {
@@ -178,6 +211,7 @@ void ref_forward(struct ref *r, const double *params, double *stats, int trainin
         const struct lk_node *n = &r->net->nodes[i];
         if (!has_weights(n)) {
             pool(r, i, 0);
+            store(r, i + 1, r->edge[i + 1]);
             continue;
         }
         size_t size = ref_edge_size(r, i + 1);
@@ -189,6 +223,9 @@ void ref_forward(struct ref *r, const double *params, double *stats, int trainin
                 r->raw[i][j] += params[n->beta + j / hw % (size_t)n->out_c];
             }
         }
+        if (training || !n->bn) { /* else norm, sum and ReLU are done before anything is stored */
+            store(r, i + 1, r->raw[i]);
+        }
         if (n->bn) {
             normalise(r, i, params, stats, training);
         } else {
@@ -199,6 +236,7 @@ void ref_forward(struct ref *r, const double *params, double *stats, int trainin
             *z += n->residual >= 0 ? r->edge[n->residual][j] : 0.0;
             *z = n->relu && *z < 0.0 ? 0.0 : *z;
         }
+        store(r, i + 1, r->edge[i + 1]);
     }
 }
 
@@ -222,6 +260,14 @@ static void normalise_backward(struct ref *r, int i, const double *params, doubl
     }
 }
 
+/* What a node left in scratch is one contribution to its input's gradient. */
+static void add_gradient(struct ref *r, int edge) {
+    store(r, edge, r->scratch);
+    for (size_t j = 0; j < ref_edge_size(r, edge); j++) {
+        r->gradient[edge][j] += r->scratch[j];
+    }
+}
+
 void ref_backward(struct ref *r, const double *params, double *grads) {
     for (int e = 0; e < r->n_nodes; e++) {
         memset(r->gradient[e], 0, ref_edge_size(r, e) * sizeof(double));
@@ -229,13 +275,18 @@ void ref_backward(struct ref *r, const double *params, double *grads) {
     for (int i = r->n_nodes - 1; i >= 0; i--) {
         const struct lk_node *n = &r->net->nodes[i];
         if (!has_weights(n)) {
+            memset(r->scratch, 0, ref_edge_size(r, n->input) * sizeof(double));
             pool(r, i, 1);
+            add_gradient(r, n->input);
             continue;
         }
         size_t size = ref_edge_size(r, i + 1), hw = (size_t)n->out_h * (size_t)n->out_w;
         for (size_t j = 0; j < size; j++) {
             double *g = &r->gradient[i + 1][j];
             *g = n->relu && r->edge[i + 1][j] <= 0.0 ? 0.0 : *g;
+            if (is_rounded(r, i + 1)) {
+                round_bf16(g, 1);
+            }
             if (n->residual >= 0) {
                 r->gradient[n->residual][j] += *g;
             }
@@ -248,9 +299,13 @@ void ref_backward(struct ref *r, const double *params, double *grads) {
         } else {
             memcpy(r->raw_gradient[i], r->gradient[i + 1], size * sizeof(double));
         }
+        if (r->bf16) {
+            round_bf16(r->raw_gradient[i], size);
+        }
         product(n, r->batch, TO_WEIGHTS, r->edge[n->input], grads + n->weight, r->raw_gradient[i]);
-        product(n, r->batch, TO_INPUT, r->gradient[n->input], (double *)(size_t)(params + n->weight),
-                r->raw_gradient[i]);
+        memset(r->scratch, 0, ref_edge_size(r, n->input) * sizeof(double));
+        product(n, r->batch, TO_INPUT, r->scratch, (double *)(size_t)(params + n->weight), r->raw_gradient[i]);
+        add_gradient(r, n->input);
     }
 }
 
