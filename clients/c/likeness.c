@@ -206,22 +206,31 @@ static void fail_the_rest(struct likeness_outcome *outcomes, size_t from, size_t
     }
 }
 
-int likeness_put_many(struct likeness *client, const char *const *ids, const struct likeness_picture *pictures,
-                      const char *const *metadata, size_t n, struct likeness_outcome *outcomes) {
-    size_t n_parts = 0, answered = 0;
-    struct likeness__reply reply = {0};
-    struct likeness__part *parts = NULL;
-    int rc = check_many(ids, metadata, n);
-    if (!rc && !(parts = calloc(2 * n, sizeof *parts))) {
-        rc = likeness__no_memory();
-    }
-    for (size_t i = 0; i < n && !rc; i++) {
+/* At most 2n parts, and how many they are. */
+static size_t fill_parts(struct likeness__part *parts, const char *const *ids, const struct likeness_picture *pictures,
+                         const char *const *metadata, size_t n) {
+    size_t n_parts = 0;
+    for (size_t i = 0; i < n; i++) {
         if (metadata && metadata[i]) { /* for the picture that follows */
             parts[n_parts++] = (struct likeness__part){"metadata", NULL, "application/json", metadata[i],
                                                        strlen(metadata[i])};
         }
         parts[n_parts++] = (struct likeness__part){"image", ids[i], "application/octet-stream", pictures[i].bytes,
                                                    pictures[i].size};
+    }
+    return n_parts;
+}
+
+int likeness_put_many(struct likeness *client, const char *const *ids, const struct likeness_picture *pictures,
+                      const char *const *metadata, size_t n, struct likeness_outcome *outcomes) {
+    size_t n_parts = 0, answered = 0;
+    struct likeness__reply reply = {0};
+    struct likeness__part *parts = NULL;
+    int rc = check_many(ids, metadata, n);
+    if (!rc && (parts = calloc(2 * n, sizeof *parts))) {
+        n_parts = fill_parts(parts, ids, pictures, metadata, n);
+    } else if (!rc) {
+        rc = likeness__no_memory();
     }
     if (!rc) {
         const struct likeness__request request = {.method = "POST",

@@ -8,7 +8,7 @@ static const struct command *const commands[] = {
     &command_add,   &command_neighbors, &command_embed,  &command_ls,    &command_get,
     &command_image, &command_rm,        &command_export, &command_model,
 };
-#define N_COMMANDS (sizeof commands / sizeof *commands)
+#define N_COMMANDS (sizeof commands / sizeof commands[0])
 
 static struct common common = {.timeout = 120, .retries = 5};
 

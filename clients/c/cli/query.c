@@ -73,9 +73,10 @@ struct embedding_run {
 
 /* NumPy's format 1.0 (numpy.lib.format): little-endian float32, C order. The header is padded to 64 bytes. */
 static int write_npy_header(struct out_file *out, size_t rows, int dim) {
+    static const unsigned char start[10] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, 128 - 10, 0}; /* ... text's length */
     char header[128];
     memset(header, ' ', sizeof header);
-    memcpy(header, "\x93NUMPY\x01\x00\x76\x00", 10); /* 0x76 bytes of text follow */
+    memcpy(header, start, sizeof start);
     const int n = snprintf(header + 10, sizeof header - 10,
                            "{'descr': '<f4', 'fortran_order': False, 'shape': (%zu, %d), }", rows, dim);
     header[10 + n] = ' '; /* snprintf's NUL */
@@ -142,7 +143,7 @@ static int write_vectors(struct embedding_run *run, char **names, const struct l
 static int embed_batch(struct embedding_run *run, char **words, size_t *at) {
     struct file_bytes files[EMBED_BATCH] = {{0}};
     struct likeness_picture pictures[EMBED_BATCH];
-    char *names[EMBED_BATCH];
+    char *names[EMBED_BATCH] = {NULL};
     size_t n = 0, bytes = 0;
     while (*at < run->n_words && n < run->max_images && bytes < run->max_bytes) {
         names[n] = words[(*at)++];
