@@ -219,14 +219,14 @@ static int set_text(struct lk_train_config *c, const struct knob *k, const char 
     return 0;
 }
 
-/* A knob as text, the shortest that reads back equal; NULL for a string that is not set. */
+/* A knob as text that reads back equal; NULL for a string that is not set. */
 static const char *get_text(const struct lk_train_config *c, const struct knob *k, char text[64]) {
     const void *from = field(c, k);
     switch (k->kind) {
     case LK_ARG_FLAG: return *(const int *)from ? "1" : "0";
     case LK_ARG_INT: snprintf(text, 64, "%lld", *(const long long *)from); return text;
     case LK_ARG_REAL:
-        for (int digits = 1; digits <= 17; digits++) {
+        for (int digits = 6; digits <= 17; digits++) {
             snprintf(text, 64, "%.*g", digits, *(const double *)from);
             if (strtod(text, NULL) == *(const double *)from)
                 break;

@@ -59,7 +59,10 @@ int lk_json_text(struct lk_buf *out, const char *name, const char *value) {
 
 int lk_json_number(struct lk_buf *out, const char *name, double value) {
     char text[40] = "null";
-    for (int digits = 1; digits <= 17 && isfinite(value); digits++) {
+    int whole = fabs(value) < 1e15 && value == floor(value);
+    if (whole)
+        snprintf(text, sizeof text, "%.0f", value);
+    for (int digits = 1; digits <= 17 && !whole && isfinite(value); digits++) {
         snprintf(text, sizeof text, "%.*g", digits, value);
         if (strtod(text, NULL) == value)
             break;
