@@ -16,7 +16,7 @@ static const char *const texts[LK_SQL__COUNT] = {
     [LK_SQL_BEGIN] = "BEGIN IMMEDIATE",
     [LK_SQL_COMMIT] = "COMMIT",
     [LK_SQL_ROLLBACK] = "ROLLBACK",
-    [LK_SQL_JSON_OBJECT] = "SELECT json_valid(?1) AND json_type(?1) = 'object'",
+    [LK_SQL_JSON_OBJECT] = "SELECT CASE WHEN json_valid(?1) THEN json_type(?1) = 'object' ELSE 0 END",
     [LK_SQL_JSON_DOUBLE_KEY] = "SELECT key FROM json_tree(?1) WHERE typeof(key) = 'text' "
                                "GROUP BY parent, key HAVING count(*) > 1 LIMIT 1",
     [LK_SQL_JSON_PATCH] = "SELECT json_patch(?1, ?2)",
@@ -58,7 +58,7 @@ static const char *const texts[LK_SQL__COUNT] = {
 
 int lk_store__fail(struct lk_store__conn *c, const char *doing) {
     int code = c->db != NULL ? sqlite3_extended_errcode(c->db) : SQLITE_NOMEM;
-    int system = c->db != NULL ? sqlite3_system_errno(c->db) : 0;
+    int system = c->db != NULL && sqlite3_system_errno(c->db) != 0 ? sqlite3_system_errno(c->db) : c->os_error;
     const char *why = c->db != NULL ? sqlite3_errmsg(c->db) : "out of memory";
     int status = LK_EFAIL;
     switch (code & 0xFF) {
@@ -100,10 +100,14 @@ void lk_store__done(sqlite3_stmt *s) {
 }
 
 int lk_store__run(struct lk_store__conn *c, sqlite3_stmt *s, const char *doing) {
-    int rc = 0;
-    int step = sqlite3_step(s);
-    if (step != SQLITE_DONE && step != SQLITE_ROW)
+    int rc = 0, step;
+    errno = 0;
+    step = sqlite3_step(s);
+    if (step != SQLITE_DONE && step != SQLITE_ROW) {
+        c->os_error = errno;
         rc = lk_store__fail(c, doing);
+        c->os_error = 0;
+    }
     lk_store__done(s);
     return rc;
 }

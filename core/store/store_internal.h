@@ -50,6 +50,7 @@ struct lk_store__conn {
     sqlite3 *db;
     const char *path; /* the store's, for error sentences */
     sqlite3_stmt *statements[LK_SQL__COUNT];
+    int os_error;  /* errno of a failed statement: SQLite forgets it when COMMIT fails */
     int status;    /* of the last lk_store__fail */
     float *vector; /* aligned copy of the row's blob; owned */
     size_t vector_room;

@@ -1,0 +1,140 @@
+/* Does a search see one moment of the index while writers and compactions go on beside it? */
+#include <pthread.h>
+#include <sched.h>
+
+#include "model.h"
+
+#include "base/err.h"
+
+enum { N = 6000, DIM = 8, FIXED = 20, READERS = 3 };
+
+struct shared {
+    struct lk_index *index;
+    struct model *m;
+    float query[DIM];
+    char fixed[FIXED][32]; /* the nearest items, which nobody touches, in order */
+    atomic_int stop;
+    atomic_long searches;
+};
+
+/* Items 0..FIXED-1 lie near the query; every other is farther away than all of them, now and after each replacement. */
+static void place(struct shared *s, int i) {
+    float *v = model_vector(s->m, i);
+    double sum = 0;
+    model_unit(s->m, v);
+    v[0] = i < FIXED ? 4.0F + (float)(FIXED - i) : -fabsf(v[0]);
+    for (int j = 0; j < DIM; j++)
+        sum += (double)v[j] * v[j];
+    for (int j = 0; j < DIM; j++)
+        v[j] = (float)(v[j] / sqrt(sum));
+}
+
+static void *read_on(void *arg) {
+    struct shared *s = arg;
+    unsigned char seen[N];
+    while (!atomic_load(&s->stop)) {
+        struct lk_hits hits;
+        const size_t k = atomic_load(&s->searches) % 4 == 0 ? N : 100;
+        LK_CHECK_INT(lk_index_search(s->index, s->query, k, NULL, -2, &hits), 0);
+        /* Writers only replace, so that the number of items never changes: a moment seen whole has all of them once. */
+        LK_CHECK_INT(hits.count, k);
+        memset(seen, 0, sizeof seen);
+        for (size_t i = 0; i < hits.count; i++) {
+            int item = (int)strtol(hits.hits[i].id + 5, NULL, 10);
+            LK_CHECK(!seen[item]);
+            seen[item] = 1;
+            LK_CHECK(i == 0 || hits.hits[i - 1].score >= hits.hits[i].score);
+            if (i < FIXED)
+                LK_CHECK_STR(hits.hits[i].id, s->fixed[i]);
+        }
+        lk_hits_free(&hits);
+        atomic_fetch_add(&s->searches, 1);
+    }
+    return NULL;
+}
+
+static void *compact_on(void *arg) {
+    struct shared *s = arg;
+    while (!atomic_load(&s->stop)) {
+        LK_CHECK_INT(lk_index_compact(s->index), 0);
+        (void)sched_yield();
+    }
+    return NULL;
+}
+
+static void by_query(struct shared *s) {
+    struct lk_hits hits;
+    LK_CHECK_INT(lk_index_search(s->index, s->query, FIXED, NULL, -2, &hits), 0);
+    for (size_t i = 0; i < hits.count; i++)
+        memcpy(s->fixed[i], hits.hits[i].id, strlen(hits.hits[i].id) + 1);
+    lk_hits_free(&hits);
+}
+
+static void every_search_sees_every_item_once(void) {
+    struct model m;
+    struct shared s = {.m = &m, .query = {1}};
+    pthread_t threads[READERS + 1];
+    model_open(&m, N, DIM, 7);
+    LK_REQUIRE(lk_index_open(&s.index, DIM) == 0);
+    for (int i = 0; i < N; i++) {
+        place(&s, i);
+        LK_CHECK_INT(model_put(&m, s.index, i), 0);
+    }
+    by_query(&s);
+    for (int i = 0; i < READERS; i++)
+        LK_REQUIRE(pthread_create(&threads[i], NULL, read_on, &s) == 0);
+    LK_REQUIRE(pthread_create(&threads[READERS], NULL, compact_on, &s) == 0);
+    for (int step = 0; step < 20000 || atomic_load(&s.searches) < 60; step++) {
+        int i = FIXED + (int)(model_random(&m) % (N - FIXED));
+        float got[DIM];
+        char name[32];
+        place(&s, i);
+        LK_CHECK_INT(model_put(&m, s.index, i), 0);
+        model_name(name, i);
+        LK_CHECK_INT(lk_index_vector(s.index, name, got), 0);
+        LK_CHECK(memcmp(got, model_vector(&m, i), sizeof got) == 0);
+    }
+    atomic_store(&s.stop, 1);
+    for (int i = 0; i <= READERS; i++)
+        LK_CHECK_INT(pthread_join(threads[i], NULL), 0);
+    LK_CHECK_INT(lk_index_compact(s.index), 0);
+    LK_CHECK_INT(lk_index_tombstones(s.index), 0);
+    model_check_queries(&m, s.index, 2);
+    lk_index_close(s.index);
+    model_close(&m);
+}
+
+static void what_is_written_while_compacting_is_carried_over(void) {
+    struct model m;
+    struct shared s = {.m = &m};
+    pthread_t compactor;
+    model_open(&m, 9000, DIM, 8);
+    LK_REQUIRE(lk_index_open(&s.index, DIM) == 0);
+    for (int i = 0; i < m.n; i++)
+        LK_CHECK_INT(model_put(&m, s.index, i), 0);
+    LK_REQUIRE(pthread_create(&compactor, NULL, compact_on, &s) == 0);
+    for (int step = 0; step < 40000; step++) {
+        int i = (int)(model_random(&m) % (uint32_t)m.n);
+        if (m.alive[i]) {
+            LK_CHECK_INT(model_delete(&m, s.index, i), 0);
+        } else {
+            model_unit(&m, model_vector(&m, i));
+            LK_CHECK_INT(model_put(&m, s.index, i), 0);
+        }
+    }
+    atomic_store(&s.stop, 1);
+    LK_CHECK_INT(pthread_join(compactor, NULL), 0);
+    model_check_queries(&m, s.index, 3);
+    LK_CHECK_INT(lk_index_compact(s.index), 0);
+    LK_CHECK_INT(lk_index_tombstones(s.index), 0);
+    model_check_queries(&m, s.index, 3);
+    lk_index_close(s.index);
+    model_close(&m);
+}
+
+static const struct lk_case cases[] = {
+    LK_CASE(every_search_sees_every_item_once),
+    LK_CASE(what_is_written_while_compacting_is_carried_over),
+};
+
+int main(int argc, char **argv) { return lk_run_cases(argc, argv, cases, sizeof cases / sizeof *cases); }
