@@ -172,7 +172,8 @@ function showSubject(item) {
   $("subject-facts").replaceChildren(...facts);
 }
 
-async function search() {
+// moveFocus: the reader followed a link that is gone now, so the keyboard goes on from the new results.
+async function search(moveFocus) {
   if (!query) {
     return;
   }
@@ -190,6 +191,9 @@ async function search() {
     }
     say("message", "");
     showNeighbours(answer.body, asking.blob ? asking.name : asking.id);
+    if (moveFocus) {
+      $("results-title").focus({ preventScroll: true });
+    }
     if (asking.id) {
       const item = (await ask(itemUrl(asking.id))).body;
       if (mine === asked) {
@@ -200,6 +204,9 @@ async function search() {
     if (mine === asked) {
       $("results").replaceChildren();
       $("results-title").hidden = true;
+      if (asking.id) {
+        showQueryImage(null, "");
+      }
       sayError("message", "The search for " + (asking.blob ? asking.name : asking.id) + " failed", error);
     }
   }
@@ -233,9 +240,8 @@ function followAddress() {
   query = { id };
   showQueryImage(imageUrl(id), id);
   showSubject(null);
-  search();
   $("search-title").scrollIntoView();
-  $("results-title").focus({ preventScroll: true });
+  search(true);
 }
 
 // --- Catalogue --------------------------------------------------------------------------------------------------------
@@ -390,7 +396,7 @@ function wire() {
     input.addEventListener("focus", () => label.classList.toggle("focus", input.matches(":focus-visible")));
     input.addEventListener("blur", () => label.classList.remove("focus"));
   }
-  $("k").addEventListener("change", search);
+  $("k").addEventListener("change", () => search());
   $("subject-delete").addEventListener("click", () => query && query.id && remove(query.id));
   $("previous").addEventListener("click", () => {
     cursors.pop();
