@@ -7,6 +7,7 @@
 
 #include <stdint.h>
 
+#include "cores.h"
 #include "engine.h"
 
 struct lk_batcher;
@@ -14,7 +15,9 @@ struct lk_batcher;
 struct lk_batcher_options {
     int max_batch;    /* 0: the engine's */
     int max_delay_us; /* 0..100000; default 500 */
-    int queue;        /* entries that may wait; default 1024; past it lk_batcher_submit returns LK_ELIMIT */
+    int queue;        /* entries of either kind that may wait; default 1024; past it lk_batcher_submit returns LK_ELIMIT */
+    struct lk_cores *cores; /* NULL, or: the engine takes engine_cores of them while it computes */
+    int engine_cores;
 };
 
 struct lk_batch_entry { /* owned by the caller, untouched by it until done() */
@@ -35,7 +38,8 @@ struct lk_batcher_stats {
 };
 
 int lk_batcher_open(struct lk_batcher **out, struct lk_engine *engine, const struct lk_batcher_options *options);
-/* LK_ELIMIT (queue full), LK_ECANCELLED (closing), LK_EFAIL (engine out of service). */
+/* LK_ELIMIT (queue full), LK_ECANCELLED (closing), LK_EFAIL (engine out of service). A status given to done() is one of
+ * LK_ECANCELLED (gone or late), LK_EFAIL (the engine), LK_EINVAL (no finite unit vector comes of this picture). */
 int lk_batcher_submit(struct lk_batcher *batcher, struct lk_batch_entry *entry);
 /* Submits and waits: for the canary, tools and tests. */
 int lk_batcher_embed(struct lk_batcher *batcher, const uint8_t *pixels, float *vector);

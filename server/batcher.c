@@ -1,0 +1,290 @@
+#include "batcher.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+
+/* Two queues, so that a flood of bulk entries neither delays nor refuses single ones. */
+struct queue {
+    struct lk_batch_entry *head, **tail;
+    int count;
+};
+
+struct lk_batcher {
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    pthread_t thread;
+    int thread_runs;
+    struct lk_engine *engine;
+    struct lk_batcher_options options;
+    struct queue single, bulk;
+    int64_t first_ns; /* when the oldest entry came, while any waits */
+    int closing, broken, bulk_next;
+    struct lk_batcher_stats stats;
+    /* the thread's own */
+    int max_batch, dim;
+    size_t picture; /* bytes */
+    uint8_t *pixels;
+    float *vectors;
+    struct lk_batch_entry **batch;
+};
+
+static int64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static void push(struct queue *q, struct lk_batch_entry *entry) {
+    entry->next = NULL;
+    *q->tail = entry;
+    q->tail = &entry->next;
+    q->count++;
+}
+
+static struct lk_batch_entry *pop(struct queue *q) {
+    struct lk_batch_entry *entry = q->head;
+    q->head = entry->next;
+    if (!q->head)
+        q->tail = &q->head;
+    q->count--;
+    return entry;
+}
+
+/* Waits until a batch may begin. 0: nothing waits any more and the batcher closes. */
+static int wait_for_batch(struct lk_batcher *b) {
+    for (;;) {
+        int waiting = b->single.count + b->bulk.count;
+        if (waiting == 0 && b->closing)
+            return 0;
+        if (waiting >= b->max_batch || (waiting && b->closing))
+            return 1;
+        if (waiting == 0) {
+            pthread_cond_wait(&b->changed, &b->mutex);
+            continue;
+        }
+        int64_t begin = b->first_ns + (int64_t)b->options.max_delay_us * 1000;
+        if (now_ns() >= begin)
+            return 1;
+        struct timespec t = {.tv_sec = begin / 1000000000, .tv_nsec = begin % 1000000000};
+        pthread_cond_timedwait(&b->changed, &b->mutex, &t);
+    }
+}
+
+/* The next entry for a batch that holds `bulk` bulk ones, or NULL. While single ones wait, half a batch is bulk at
+ * most; with a batch of one, the two take turns. */
+static struct lk_batch_entry *next_entry(struct lk_batcher *b, int n, int bulk) {
+    int half = b->max_batch / 2;
+    if (b->max_batch == 1)
+        half = b->bulk_next;
+    if (b->bulk.count && (!b->single.count || (bulk < half && n >= b->max_batch - half)))
+        return pop(&b->bulk);
+    if (b->single.count && (n < b->max_batch - half || !b->bulk.count || bulk >= half))
+        return pop(&b->single);
+    return b->bulk.count ? pop(&b->bulk) : NULL;
+}
+
+/* Takes live entries from the queues; called and returns with the mutex held, which is open while entries are asked
+ * whether anybody still wants them. */
+static int collect(struct lk_batcher *b) {
+    int n = 0, bulk = 0;
+    struct lk_batch_entry *entry;
+    while (n < b->max_batch && (entry = next_entry(b, n, bulk))) {
+        pthread_mutex_unlock(&b->mutex);
+        int late = entry->deadline_ns && now_ns() >= entry->deadline_ns;
+        int gone = !late && entry->gone && entry->gone(entry);
+        if (late || gone) {
+            pthread_mutex_lock(&b->mutex);
+            b->stats.dropped_late += (uint64_t)late;
+            b->stats.dropped_gone += (uint64_t)gone;
+            pthread_mutex_unlock(&b->mutex);
+            entry->done(entry, LK_ECANCELLED, late ? "the deadline passed in the queue" : "the client left");
+        } else {
+            bulk += entry->bulk != 0;
+            b->batch[n++] = entry;
+        }
+        pthread_mutex_lock(&b->mutex);
+    }
+    b->bulk_next = bulk == 0;
+    b->first_ns = now_ns(); /* what waits now came while this batch formed */
+    return n;
+}
+
+static int is_unit(const float *v, int dim) {
+    double sum = 0;
+    for (int i = 0; i < dim; i++)
+        sum += (double)v[i] * (double)v[i];
+    return isfinite(sum) && sum > 0.98 && sum < 1.02;
+}
+
+static void compute(struct lk_batcher *b, int n) {
+    for (int i = 0; i < n; i++)
+        memcpy(b->pixels + (size_t)i * b->picture, b->batch[i]->pixels, b->picture);
+    int64_t start = now_ns();
+    int rc = lk_engine_embed(b->engine, b->pixels, n, b->vectors);
+    double seconds = (double)(now_ns() - start) * 1e-9;
+    pthread_mutex_lock(&b->mutex);
+    if (rc)
+        b->broken = 1;
+    b->stats.batches++;
+    b->stats.entries += (uint64_t)n;
+    double rate = n / (seconds > 1e-9 ? seconds : 1e-9);
+    b->stats.images_per_second =
+        b->stats.images_per_second == 0 ? rate : 0.9 * b->stats.images_per_second + 0.1 * rate;
+    pthread_mutex_unlock(&b->mutex);
+    for (int i = 0; i < n; i++) {
+        struct lk_batch_entry *entry = b->batch[i];
+        const float *vector = b->vectors + (size_t)i * (size_t)b->dim;
+        if (rc) {
+            entry->done(entry, rc, lk_error());
+        } else if (!is_unit(vector, b->dim)) {
+            entry->done(entry, LK_EINVAL, "the model makes no finite unit vector of this picture");
+        } else {
+            memcpy(entry->vector, vector, (size_t)b->dim * sizeof *vector);
+            entry->done(entry, 0, NULL);
+        }
+    }
+}
+
+static void *run(void *arg) {
+    struct lk_batcher *b = arg;
+    pthread_mutex_lock(&b->mutex);
+    while (wait_for_batch(b)) {
+        pthread_mutex_unlock(&b->mutex);
+        lk_cores_take(b->options.cores, b->options.engine_cores);
+        pthread_mutex_lock(&b->mutex);
+        int n = collect(b); /* those too that came while we waited for the cores */
+        pthread_mutex_unlock(&b->mutex);
+        if (n)
+            compute(b, n);
+        lk_cores_give(b->options.cores, b->options.engine_cores);
+        pthread_mutex_lock(&b->mutex);
+    }
+    pthread_mutex_unlock(&b->mutex);
+    return NULL;
+}
+
+int lk_batcher_open(struct lk_batcher **out, struct lk_engine *engine, const struct lk_batcher_options *options) {
+    *out = NULL;
+    struct lk_batcher *b = lk_calloc(1, sizeof *b);
+    if (!b)
+        return LK_ENOMEM;
+    b->engine = engine;
+    b->options = options ? *options : (struct lk_batcher_options){.max_delay_us = 500};
+    if (b->options.queue <= 0)
+        b->options.queue = 1024;
+    b->max_batch = b->options.max_batch > 0 && b->options.max_batch < lk_engine_max_batch(engine)
+                       ? b->options.max_batch
+                       : lk_engine_max_batch(engine);
+    b->dim = lk_engine_dim(engine);
+    b->picture = (size_t)lk_engine_side(engine) * (size_t)lk_engine_side(engine) * 3;
+    b->single.tail = &b->single.head;
+    b->bulk.tail = &b->bulk.head;
+    pthread_mutex_init(&b->mutex, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&b->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    int rc = 0;
+    b->pixels = lk_calloc((size_t)b->max_batch, b->picture);
+    b->vectors = lk_calloc((size_t)b->max_batch * (size_t)b->dim, sizeof *b->vectors);
+    b->batch = lk_calloc((size_t)b->max_batch, sizeof(struct lk_batch_entry *));
+    if (!b->pixels || !b->vectors || !b->batch) {
+        rc = LK_ENOMEM;
+    } else if (pthread_create(&b->thread, NULL, run, b)) {
+        rc = lk_err(LK_EFAIL, "the batcher's thread cannot be started");
+    } else {
+        b->thread_runs = 1;
+        *out = b;
+    }
+    if (rc)
+        lk_batcher_close(b);
+    return rc;
+}
+
+int lk_batcher_submit(struct lk_batcher *batcher, struct lk_batch_entry *entry) {
+    struct lk_batcher *b = batcher;
+    struct queue *q = entry->bulk ? &b->bulk : &b->single;
+    int rc = 0;
+    pthread_mutex_lock(&b->mutex);
+    if (b->closing)
+        rc = lk_err(LK_ECANCELLED, "the server stops");
+    else if (b->broken)
+        rc = lk_err(LK_EFAIL, "the engine is out of service");
+    else if (q->count >= b->options.queue)
+        rc = lk_err(LK_ELIMIT, "the queue is full: %d pictures wait", q->count);
+    if (rc == 0) {
+        if (b->single.count + b->bulk.count == 0)
+            b->first_ns = now_ns();
+        push(q, entry);
+        int waiting = b->single.count + b->bulk.count;
+        if (waiting == 1 || waiting >= b->max_batch)
+            pthread_cond_signal(&b->changed);
+    } else {
+        b->stats.refused++;
+    }
+    pthread_mutex_unlock(&b->mutex);
+    return rc;
+}
+
+struct waiter {
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    int done, status;
+    char text[256];
+};
+
+static void wake(struct lk_batch_entry *entry, int status, const char *error) {
+    struct waiter *w = entry->arg;
+    pthread_mutex_lock(&w->mutex);
+    w->status = status;
+    if (error)
+        memcpy(w->text, error, strnlen(error, sizeof w->text - 1));
+    w->done = 1;
+    pthread_cond_signal(&w->changed);
+    pthread_mutex_unlock(&w->mutex);
+}
+
+int lk_batcher_embed(struct lk_batcher *batcher, const uint8_t *pixels, float *vector) {
+    struct waiter w = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    struct lk_batch_entry entry = {.pixels = pixels, .vector = vector, .done = wake, .arg = &w};
+    int rc = lk_batcher_submit(batcher, &entry);
+    if (rc)
+        return rc;
+    pthread_mutex_lock(&w.mutex);
+    while (!w.done)
+        pthread_cond_wait(&w.changed, &w.mutex);
+    pthread_mutex_unlock(&w.mutex);
+    return w.status ? lk_err(w.status, "%s", w.text) : 0;
+}
+
+void lk_batcher_stats(struct lk_batcher *batcher, struct lk_batcher_stats *out) {
+    pthread_mutex_lock(&batcher->mutex);
+    *out = batcher->stats;
+    out->waiting = batcher->single.count + batcher->bulk.count;
+    pthread_mutex_unlock(&batcher->mutex);
+}
+
+void lk_batcher_close(struct lk_batcher *batcher) {
+    if (!batcher)
+        return;
+    if (batcher->thread_runs) {
+        pthread_mutex_lock(&batcher->mutex);
+        batcher->closing = 1;
+        pthread_cond_signal(&batcher->changed);
+        pthread_mutex_unlock(&batcher->mutex);
+        pthread_join(batcher->thread, NULL);
+    }
+    pthread_cond_destroy(&batcher->changed);
+    pthread_mutex_destroy(&batcher->mutex);
+    free(batcher->pixels);
+    free(batcher->vectors);
+    free(batcher->batch);
+    free(batcher);
+}

@@ -1,0 +1,93 @@
+/* HTTP, and the only file that knows libmicrohttpd is http.c. A request is read on a connection thread (epoll, a pool of
+ * at least two), suspended, handled on the work pool, and resumed when its answer is there, so that no connection thread
+ * ever waits. Routes see this header and nothing of the library.
+ *
+ * A request lives until its answer was sent. The answer is given exactly once, from any thread, by one of the
+ * lk_reply_...() functions; the request must not be touched after that call. */
+#ifndef LK_SERVER_HTTP_H
+#define LK_SERVER_HTTP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "errors.h"
+#include "router.h"
+#include "work.h"
+
+struct lk_http;
+
+struct lk_http_options {
+    const char *address; /* numeric IPv4 or IPv6 */
+    int port;            /* 0: any free one */
+    int threads;         /* connection threads, >= 2 */
+    int connections, connections_per_address; /* 0: no limit an address */
+    int64_t max_body;       /* bytes of a body that is collected */
+    int64_t body_memory;    /* bytes of all such bodies together */
+    double header_timeout, body_timeout, upload_timeout, idle_timeout, request_timeout; /* seconds */
+    int log_requests;
+};
+
+struct lk_http_app {
+    const struct lk_route *routes;
+    size_t n_routes;
+    void *context; /* request->context */
+    struct lk_work *work;
+    int (*retry_after)(void *context); /* seconds, for 429 and 503; may be NULL */
+};
+
+struct lk_request {
+    void *context; /* the app's */
+    const struct lk_route *route;
+    struct lk_text captures[LK_ROUTE_CAPTURES];
+    struct lk_query query;
+    struct lk_buf body; /* LK_BODY_WHOLE */
+    char id[129];
+    int64_t deadline_ns; /* CLOCK_MONOTONIC: when an answer is of no use any more */
+    /* the route's own state, freed after the answer was sent or when the client left */
+    void *state;
+    void (*state_free)(void *state);
+    struct lk_request_private *http; /* http.c's */
+};
+
+/* Binds, listens and serves until lk_http_close. LK_EINVAL: address; LK_EBUSY: the port is taken. */
+int lk_http_open(struct lk_http **out, const struct lk_http_options *options, const struct lk_http_app *app);
+int lk_http_port(const struct lk_http *http);
+int lk_http_draining(const struct lk_http *http);
+int lk_request_draining(const struct lk_request *r);
+
+/* Stops accepting, answers what was received (connections are told to close), waits for that at most drain_seconds, then
+ * lets go of requests that still wait (503), and stops. Returns the number of those. */
+int lk_http_drain(struct lk_http *http, double drain_seconds);
+void lk_http_cut_drain(struct lk_http *http); /* ends the waiting of lk_http_drain early; any thread */
+void lk_http_close(struct lk_http *http);     /* after lk_http_drain; NULL is fine */
+
+/* NULL when the request has no such header. Valid as long as the request. */
+const char *lk_request_header(struct lk_request *r, const char *name);
+/* 1 when the client closed its side; poll(2), any thread, before the answer. */
+int lk_request_gone(struct lk_request *r);
+
+/* For LK_BODY_STREAM. pause, from chunk() only: no more bytes until lk_request_continue(), from any thread. refuse, from
+ * chunk() only: the rest of the body is read and dropped, and the answer is this fault; handle() is not called. */
+void lk_request_pause(struct lk_request *r);
+void lk_request_continue(struct lk_request *r);
+void lk_request_refuse(struct lk_request *r, const struct lk_fault *f);
+
+/* Sets a header of the answer; value is copied. Before the reply. At most 8. */
+void lk_reply_header(struct lk_request *r, const char *name, const char *value);
+
+/* The answer. Buffers are taken over (and zeroed); `type` is constant. */
+void lk_reply(struct lk_request *r, unsigned status, const char *type, struct lk_buf *body);
+void lk_reply_static(struct lk_request *r, unsigned status, const char *type, const void *bytes, size_t n);
+void lk_reply_fault(struct lk_request *r, const struct lk_fault *f);
+void lk_reply_error(struct lk_request *r, enum lk_api_error error, const char *param, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+/* The fault for a negative lk_status with lk_error() as sentence. */
+void lk_reply_status(struct lk_request *r, int status, const char *param);
+
+/* An answer in pieces: `fill` is called on the work pool until it sets *end; it appends to out (at least one byte unless
+ * it ends). A negative return cuts the connection, so that the client sees an incomplete answer. */
+void lk_reply_stream(struct lk_request *r, unsigned status, const char *type,
+                     int (*fill)(struct lk_request *r, struct lk_buf *out, int *end));
+
+#endif

@@ -1,0 +1,74 @@
+/* likeness-server: opens what the configuration names, serves until SIGTERM or SIGINT, finishes what was begun. */
+#include <signal.h>
+#include <stdio.h>
+#include <sys/resource.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "routes.h"
+
+static int retry_after(void *context) {
+    return lk_collection_retry_after(((struct lk_server *)context)->collection);
+}
+
+/* Descriptors for every connection that the configuration allows, if the system lets us have them. */
+static void raise_descriptors(long long connections) {
+    struct rlimit limit;
+    rlim_t wanted = (rlim_t)connections + 256;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < wanted) {
+        limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+        setrlimit(RLIMIT_NOFILE, &limit);
+        if (limit.rlim_cur < wanted)
+            lk_log_warn("the system allows %llu descriptors, too few for %lld connections",
+                        (unsigned long long)limit.rlim_cur, connections);
+    }
+}
+
+static int serve(const struct lk_config *config, const sigset_t *stop) {
+    struct lk_server server = {.config = config};
+    struct lk_work work = {0};
+    struct lk_http *http = NULL;
+    int rc;
+    if ((rc = lk_config_work(config, &work)) == 0) {
+        struct lk_collection_options collection = lk_config_collection(config, &work);
+        struct lk_http_options options = lk_config_http(config);
+        struct lk_http_app app = {lk_routes, lk_routes_count, &server, &work, retry_after};
+        if ((rc = lk_collection_open(&server.collection, &collection, &work)) == 0 &&
+            (rc = lk_prober_open(&server.prober, server.collection->batcher, server.collection->side,
+                                 server.collection->dim, config->ready_timeout_seconds)) == 0 &&
+            (rc = lk_http_open(&http, &options, &app)) == 0) {
+            lk_log_info("listening on http://%s:%d", config->address, lk_http_port(http));
+            int signal_number = 0;
+            sigwait(stop, &signal_number);
+            lk_log_info("stopping: finishing what was begun");
+            int left = lk_http_drain(http, config->drain_seconds);
+            if (left)
+                lk_log_warn("%d requests were let go after %g seconds", left, config->drain_seconds);
+        }
+    }
+    if (rc)
+        lk_log_error("%s", lk_error());
+    lk_http_close(http);
+    lk_prober_close(server.prober);
+    lk_collection_close(server.collection);
+    lk_work_close(&work);
+    return rc;
+}
+
+int main(int argc, char **argv) {
+    struct lk_config config;
+    int rc = lk_config_parse(&config, argc, argv);
+    if (rc < 0)
+        fprintf(stderr, "likeness-server: %s\nTry likeness-server --help.\n", lk_error());
+    if (rc)
+        return rc < 0 ? 2 : 0;
+    lk_log_set_level((enum lk_log_level)lk_log_level_from_name(config.log_level));
+    raise_descriptors(config.connections);
+    signal(SIGPIPE, SIG_IGN);
+    sigset_t stop; /* blocked before any thread is made, so that only sigwait takes them */
+    sigemptyset(&stop);
+    sigaddset(&stop, SIGTERM);
+    sigaddset(&stop, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &stop, NULL);
+    return serve(&config, &stop) ? 1 : 0;
+}

@@ -1,0 +1,99 @@
+#include "pictures.h"
+
+#include <stdlib.h>
+
+#include "base/err.h"
+#include "base64.h"
+#include "multipart.h"
+
+void lk_pictures_free(struct lk_pictures *p) {
+    lk_buf_free(&p->bytes);
+    free(p->list);
+    *p = (struct lk_pictures){0};
+}
+
+static int add(struct lk_pictures *p) {
+    if (p->count == p->capacity) {
+        size_t capacity = p->capacity ? 2 * p->capacity : 8;
+        void *list = realloc(p->list, capacity * sizeof *p->list);
+        if (!list)
+            return lk_err(LK_ENOMEM, "out of memory");
+        p->list = list;
+        p->capacity = capacity;
+    }
+    p->list[p->count].offset = p->bytes.size;
+    p->list[p->count].size = 0;
+    p->list[p->count].fault = (struct lk_fault){0};
+    p->count++;
+    return 0;
+}
+
+int lk_pictures_add_text(struct lk_pictures *p, const char *text, size_t n, const char *param) {
+    int rc = add(p);
+    if (rc == 0 && (rc = lk_base64_picture(&p->bytes, text, n)) == LK_EINVAL) {
+        lk_fault_set(&p->list[p->count - 1].fault, LK_API_INVALID_ARGUMENT, param, "%s", lk_error());
+        rc = 0;
+    }
+    if (rc == 0)
+        p->list[p->count - 1].size = p->bytes.size - p->list[p->count - 1].offset;
+    return rc;
+}
+
+struct reading {
+    struct lk_pictures *pictures;
+    size_t max;
+};
+
+static int part_begins(void *arg, const struct lk_part *part) {
+    struct reading *reading = arg;
+    (void)part;
+    if (reading->pictures->count >= reading->max)
+        return LK_ELIMIT;
+    return add(reading->pictures);
+}
+
+static int part_data(void *arg, const void *bytes, size_t n) {
+    struct lk_pictures *p = ((struct reading *)arg)->pictures;
+    p->list[p->count - 1].size += n;
+    return lk_buf_append(&p->bytes, bytes, n);
+}
+
+static int part_ends(void *arg) {
+    (void)arg;
+    return 0;
+}
+
+int lk_pictures_multipart(struct lk_pictures *p, struct lk_request *r, struct lk_fault *f) {
+    struct reading reading = {p, (size_t)lk_request_server(r)->config->max_images};
+    struct lk_multipart_events events = {part_begins, part_data, part_ends, &reading};
+    struct lk_multipart m;
+    int rc = lk_multipart_open(&m, lk_request_header(r, "Content-Type"), &events);
+    if (rc == 0 && (rc = lk_buf_reserve(&p->bytes, r->body.size)) == 0 &&
+        (rc = lk_multipart_feed(&m, r->body.data, r->body.size)) == 0)
+        rc = lk_multipart_finish(&m);
+    lk_multipart_close(&m);
+    if (rc == LK_ELIMIT)
+        return lk_fault_set(f, LK_API_TOO_MANY_IMAGES, NULL, "the request holds more than %zu pictures", reading.max);
+    if (rc == LK_EINVAL || rc == LK_EFORMAT)
+        return lk_fault_set(f, LK_API_INVALID_MULTIPART, NULL, "%s", lk_error());
+    if (rc)
+        return lk_fault_from_status(f, rc, NULL);
+    if (p->count == 0)
+        return lk_fault_set(f, LK_API_INVALID_MULTIPART, NULL, "the multipart body has no parts");
+    return 0;
+}
+
+int lk_pictures_embedding(struct lk_pictures *p, struct lk_request *r, struct lk_embedding *e) {
+    int rc = lk_collection_embedding(lk_request_collection(r), e, p->count);
+    if (rc)
+        return rc;
+    for (size_t i = 0; i < p->count; i++) {
+        e->pictures[i].bytes = p->bytes.data + p->list[i].offset;
+        e->pictures[i].size = p->list[i].size;
+        e->pictures[i].fault = p->list[i].fault;
+    }
+    e->deadline_ns = r->deadline_ns;
+    e->gone = lk_route_gone;
+    e->arg = r;
+    return 0;
+}

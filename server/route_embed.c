@@ -1,0 +1,192 @@
+/* POST /embed: pictures in, unit vectors out. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/err.h"
+#include "pictures.h"
+
+enum output { AS_JSON, AS_FLOATS, AS_NPY };
+
+struct embed {
+    struct lk_pictures pictures;
+    struct lk_embedding embedding;
+    int many; /* a form for many: bad pictures stand in their places */
+    enum output output;
+};
+
+static void embed_free(void *state) {
+    struct embed *s = state;
+    lk_embedding_close(&s->embedding);
+    lk_pictures_free(&s->pictures);
+    free(s);
+}
+
+/* The best of the types that we have; an Accept header that names none of them gets JSON. */
+static enum output choose_output(struct lk_request *r) {
+    static const char *const types[] = {"application/json", "application/octet-stream", "application/x-npy"};
+    const char *p = lk_request_header(r, "Accept");
+    enum output best = AS_JSON;
+    double best_q = 0;
+    while (p && *p) {
+        const char *end = strchr(p, ',');
+        size_t n = end ? (size_t)(end - p) : strlen(p);
+        while (n && (*p == ' ' || *p == '\t'))
+            p++, n--;
+        const char *q = memchr(p, ';', n);
+        size_t name = q ? (size_t)(q - p) : n;
+        while (name && p[name - 1] == ' ')
+            name--;
+        double weight = 1;
+        while (q && q < p + n && strncasecmp(q, "q=", 2) != 0)
+            q++;
+        if (q && q + 2 < p + n)
+            weight = strtod(q + 2, NULL);
+        for (int i = 0; i < 3; i++)
+            if (strlen(types[i]) == name && strncasecmp(types[i], p, name) == 0 && weight > best_q) {
+                best = (enum output)i;
+                best_q = weight;
+            }
+        p = end ? end + 1 : NULL;
+    }
+    return best;
+}
+
+static int read_json(struct embed *s, struct lk_request *r, struct lk_fault *f) {
+    static const char *const names[] = {"images"};
+    const struct lk_config *config = lk_request_server(r)->config;
+    json_t *body;
+    int rc = lk_json_parse_object(&body, r->body.data, r->body.size, (size_t)config->max_json_values, NULL, f);
+    if (rc || (rc = lk_json_only(body, names, 1, f)))
+        goto done;
+    json_t *images = json_object_get(body, "images"), *image;
+    size_t i;
+    if (!json_is_array(images) || json_array_size(images) == 0)
+        rc = lk_fault_set(f, LK_API_INVALID_ARGUMENT, "images", "images has to be an array of at least one picture");
+    else if (json_array_size(images) > (size_t)config->max_images)
+        rc = lk_fault_set(f, LK_API_TOO_MANY_IMAGES, "images", "the request holds %zu pictures; the limit is %lld",
+                          json_array_size(images), config->max_images);
+    if (rc)
+        goto done;
+    lk_buf_free(&r->body); /* Jansson has its own copy */
+    json_array_foreach(images, i, image) {
+        char param[32];
+        snprintf(param, sizeof param, "images[%zu]", i);
+        if (!json_is_string(image))
+            rc = lk_fault_set(f, LK_API_INVALID_ARGUMENT, param, "%s has to be a string: base64 or a data URI", param);
+        else if ((rc = lk_pictures_add_text(&s->pictures, json_string_value(image), json_string_length(image), param)))
+            rc = lk_fault_from_status(f, rc, NULL);
+        if (rc)
+            goto done;
+    }
+done:
+    json_decref(body);
+    return rc;
+}
+
+static int write_json(struct embed *s, struct lk_request *r, struct lk_buf *out) {
+    const struct lk_embedding *e = &s->embedding;
+    int rc;
+    if ((rc = lk_json_raw(out, "{")) || (rc = lk_reply_generation(r, out)) ||
+        (rc = lk_buf_printf(out, ",\"dim\":%d,\"embeddings\":[", e->dim)))
+        return rc;
+    for (size_t i = 0; i < e->count && rc == 0; i++) {
+        if ((rc = lk_buf_printf(out, "%s{\"index\":%zu,", i ? "," : "", i)))
+            return rc;
+        if (e->pictures[i].fault.error) {
+            if ((rc = lk_json_raw(out, "\"error\":")) || (rc = lk_fault_json(out, &e->pictures[i].fault)))
+                return rc;
+        } else if ((rc = lk_json_raw(out, "\"embedding\":")) ||
+                   (rc = lk_json_floats(out, e->pictures[i].vector, (size_t)e->dim))) {
+            return rc;
+        }
+        rc = lk_json_raw(out, "}");
+    }
+    return rc ? rc : lk_json_raw(out, "]}\n");
+}
+
+/* NumPy's format 1.0: magic, version, header length, a Python dictionary padded to 64 bytes, the values. */
+static int write_npy_header(struct lk_buf *out, size_t count, int dim) {
+    char text[128];
+    int n = snprintf(text, sizeof text, "{'descr': '<f4', 'fortran_order': False, 'shape': (%zu, %d), }", count, dim);
+    int padded = (10 + n + 1 + 63) / 64 * 64 - 10;
+    const unsigned char head[10] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, (unsigned char)(padded & 255),
+                                    (unsigned char)(padded >> 8)};
+    int rc = lk_buf_append(out, head, sizeof head);
+    return rc ? rc : lk_buf_printf(out, "%s%*s\n", text, padded - n - 1, "");
+}
+
+static int write_binary(struct embed *s, struct lk_request *r, struct lk_buf *out) {
+    const struct lk_embedding *e = &s->embedding;
+    lk_reply_generation_header(r);
+    int rc = s->output == AS_NPY ? write_npy_header(out, e->count, e->dim) : 0;
+    for (size_t i = 0; i < e->count && rc == 0; i++) /* this processor is little-endian, as the store insists */
+        rc = lk_buf_append(out, e->pictures[i].vector, (size_t)e->dim * sizeof(float));
+    return rc;
+}
+
+static void embedded(void *arg) {
+    struct lk_request *r = arg;
+    struct embed *s = r->state;
+    const struct lk_embedding *e = &s->embedding;
+    for (size_t i = 0; i < e->count; i++) {
+        struct lk_fault *f = &e->pictures[i].fault;
+        if (!f->error || (s->many && s->output == AS_JSON && lk_fault_is_pictures(f)))
+            continue;
+        if (s->many && lk_fault_is_pictures(f))
+            snprintf(f->param, sizeof f->param, "images[%zu]", i);
+        lk_reply_fault(r, f);
+        return;
+    }
+    static const char *const types[] = {"application/json", "application/octet-stream", "application/x-npy"};
+    struct lk_buf out = {0};
+    int rc = s->output == AS_JSON ? write_json(s, r, &out) : write_binary(s, r, &out);
+    if (rc) {
+        lk_buf_free(&out);
+        lk_reply_failed(r, rc);
+    } else {
+        lk_reply(r, 200, types[s->output], &out);
+    }
+}
+
+void lk_route_embed(struct lk_request *r) {
+    struct lk_fault f = {0};
+    struct embed *s = r->state = lk_calloc(1, sizeof *s);
+    if (!s) {
+        lk_reply_failed(r, LK_ENOMEM);
+        return;
+    }
+    r->state_free = embed_free;
+    s->output = choose_output(r);
+    enum lk_body_form form = lk_request_form(r);
+    s->many = form != LK_FORM_PICTURE;
+    int rc = lk_query_only(r, NULL, 0, &f);
+    if (rc == 0 && form == LK_FORM_JSON)
+        rc = read_json(s, r, &f);
+    else if (rc == 0 && form == LK_FORM_MULTIPART)
+        rc = lk_pictures_multipart(&s->pictures, r, &f);
+    if (rc) {
+        lk_reply_fault(r, &f);
+        return;
+    }
+    if (form == LK_FORM_PICTURE) {
+        rc = lk_collection_embedding(lk_request_collection(r), &s->embedding, 1);
+        if (rc == 0) {
+            s->embedding.pictures[0].bytes = r->body.data;
+            s->embedding.pictures[0].size = r->body.size;
+            s->embedding.deadline_ns = r->deadline_ns;
+            s->embedding.gone = lk_route_gone;
+            s->embedding.arg = r;
+        }
+    } else {
+        rc = lk_pictures_embedding(&s->pictures, r, &s->embedding);
+    }
+    if (rc) {
+        lk_reply_failed(r, rc);
+        return;
+    }
+    s->embedding.bulk = s->embedding.count > 1;
+    s->embedding.done = embedded;
+    lk_embedding_start(&s->embedding);
+}

@@ -1,0 +1,167 @@
+#include "routes.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/err.h"
+
+const struct lk_route lk_routes[] = {
+    {"POST", "/embed", LK_BODY_WHOLE, 0, lk_route_embed, NULL},
+    {"POST", "/neighbors", LK_BODY_WHOLE, 0, lk_route_neighbors, NULL},
+    {"GET", "/neighbors", LK_BODY_NONE, 0, lk_route_neighbors_of_item, NULL},
+    {"GET", "/items", LK_BODY_NONE, 0, lk_route_list_items, NULL},
+    {"POST", "/items", LK_BODY_STREAM, 0, lk_route_upload, lk_route_upload_chunk},
+    {"PUT", "/items/{id}", LK_BODY_WHOLE, 0, lk_route_put_item, NULL},
+    {"GET", "/items/{id}", LK_BODY_NONE, 0, lk_route_get_item, NULL},
+    {"PATCH", "/items/{id}", LK_BODY_WHOLE, 0, lk_route_patch_item, NULL},
+    {"DELETE", "/items/{id}", LK_BODY_NONE, 0, lk_route_delete_item, NULL},
+    {"GET", "/items/{id}/image", LK_BODY_NONE, 0, lk_route_item_image, NULL},
+    {"GET", "/export", LK_BODY_NONE, 0, lk_route_export, NULL},
+    {"GET", "/model", LK_BODY_NONE, 0, lk_route_model, NULL},
+    {"GET", "/livez", LK_BODY_NONE, 1, lk_route_live, NULL},
+    {"GET", "/readyz", LK_BODY_NONE, 0, lk_route_ready, NULL},
+    {"GET", "/openapi.json", LK_BODY_NONE, 1, lk_route_openapi, NULL},
+    {"GET", "/", LK_BODY_NONE, 1, lk_route_page, NULL},
+    {"GET", "/web/{file}", LK_BODY_NONE, 1, lk_route_page_file, NULL},
+};
+const size_t lk_routes_count = sizeof lk_routes / sizeof *lk_routes;
+
+struct lk_server *lk_request_server(const struct lk_request *r) {
+    return r->context;
+}
+
+struct lk_collection *lk_request_collection(const struct lk_request *r) {
+    return lk_request_server(r)->collection;
+}
+
+static int has_type(const char *header, const char *type) {
+    size_t n = strlen(type);
+    return strncasecmp(header, type, n) == 0 && (!header[n] || strchr("; \t", header[n]));
+}
+
+enum lk_body_form lk_request_form(struct lk_request *r) {
+    const char *type = lk_request_header(r, "Content-Type");
+    if (type && has_type(type, "application/json"))
+        return LK_FORM_JSON;
+    if (type && has_type(type, "multipart/form-data"))
+        return LK_FORM_MULTIPART;
+    return LK_FORM_PICTURE;
+}
+
+int lk_query_only(const struct lk_request *r, const char *const *names, size_t n, struct lk_fault *f) {
+    for (size_t i = 0; i < r->query.count; i++) {
+        const char *name = r->query.names[i].data;
+        size_t k = 0;
+        while (k < n && strcmp(name, names[k]) != 0)
+            k++;
+        if (k == n && strcmp(name, "filter") == 0)
+            return lk_fault_set(f, LK_API_UNSUPPORTED_PARAMETER, name, "filters are not supported yet");
+        if (k == n)
+            return lk_fault_set(f, LK_API_INVALID_ARGUMENT, name, "unknown argument \"%s\"", name);
+    }
+    return 0;
+}
+
+int lk_query_int(const struct lk_request *r, const char *name, int64_t least, int64_t most, int64_t *out,
+                 struct lk_fault *f) {
+    const char *text = lk_query_get(&r->query, name);
+    if (!text)
+        return 0;
+    char *end;
+    errno = 0;
+    long long value = strtoll(text, &end, 10);
+    if (errno || *end || (!isdigit((unsigned char)text[0]) && text[0] != '-') || value < least || value > most)
+        return lk_fault_set(f, LK_API_INVALID_ARGUMENT, name, "%s has to be a whole number within %lld..%lld", name,
+                            (long long)least, (long long)most);
+    *out = value;
+    return 0;
+}
+
+int lk_query_real(const struct lk_request *r, const char *name, double least, double most, double *out,
+                  struct lk_fault *f) {
+    const char *text = lk_query_get(&r->query, name);
+    if (!text)
+        return 0;
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text || *end || !isfinite(value) || value < least || value > most)
+        return lk_fault_set(f, LK_API_INVALID_ARGUMENT, name, "%s has to be a number within %g..%g", name, least, most);
+    *out = value;
+    return 0;
+}
+
+int lk_query_bool(const struct lk_request *r, const char *name, int *out, struct lk_fault *f) {
+    const char *text = lk_query_get(&r->query, name);
+    if (!text)
+        return 0;
+    int yes = strcmp(text, "true") == 0 || strcmp(text, "1") == 0;
+    if (!yes && strcmp(text, "false") != 0 && strcmp(text, "0") != 0)
+        return lk_fault_set(f, LK_API_INVALID_ARGUMENT, name, "%s has to be true or false", name);
+    *out = yes;
+    return 0;
+}
+
+int lk_check_id(const char *id, size_t n, const char *param, struct lk_fault *f) {
+    return lk_store_check_id(id, n) ? lk_fault_set(f, LK_API_INVALID_ID, param, "%s", lk_error()) : 0;
+}
+
+int lk_check_metadata(const struct lk_server *s, const char *text, size_t n, struct lk_buf *out, struct lk_fault *f) {
+    if ((long long)n > s->config->max_metadata_bytes)
+        return lk_fault_set(f, LK_API_INVALID_ARGUMENT, "metadata", "the metadata has %zu bytes; the limit is %lld", n,
+                            s->config->max_metadata_bytes);
+    json_t *object;
+    int rc = lk_json_parse_object(&object, text, n, (size_t)s->config->max_json_values, "metadata", f);
+    if (rc)
+        return rc;
+    rc = lk_json_dump(out, object);
+    json_decref(object);
+    if (rc || (rc = lk_buf_append(out, "", 1)))
+        return lk_fault_from_status(f, rc, NULL);
+    return 0;
+}
+
+int lk_item_json(struct lk_buf *out, const struct lk_item *item) {
+    int rc;
+    if ((rc = lk_json_raw(out, "{\"id\":")) || (rc = lk_json_text(out, item->id)) ||
+        (rc = lk_json_raw(out, ",\"metadata\":")) || (rc = lk_json_raw(out, item->metadata)) ||
+        (rc = lk_json_raw(out, ",\"media_type\":")) || (rc = lk_json_text(out, item->media_type)) ||
+        (rc = lk_buf_printf(out, ",\"sha256\":\"%s\",\"bytes\":%lld,\"width\":%d,\"height\":%d,\"created\":",
+                            item->image_sha256, (long long)item->image_bytes, item->width, item->height)) ||
+        (rc = lk_json_time(out, item->created_ms)) || (rc = lk_json_raw(out, ",\"updated\":")) ||
+        (rc = lk_json_time(out, item->updated_ms)) ||
+        (rc = lk_buf_printf(out, ",\"seq\":%lld}", (long long)item->seq)))
+        return rc;
+    return 0;
+}
+
+static int write_item(void *arg, const struct lk_item *item) {
+    return lk_item_json(arg, item);
+}
+
+int lk_item_json_of(struct lk_buf *out, struct lk_collection *c, const char *id) {
+    return lk_store_get(c->store, id, NULL, write_item, out);
+}
+
+void lk_reply_generation_header(struct lk_request *r) {
+    char text[24];
+    snprintf(text, sizeof text, "%lld", (long long)lk_request_collection(r)->serving.generation);
+    lk_reply_header(r, "X-Likeness-Generation", text);
+}
+
+int lk_reply_generation(struct lk_request *r, struct lk_buf *out) {
+    const struct lk_store_serving *s = &lk_request_collection(r)->serving;
+    lk_reply_generation_header(r);
+    int rc;
+    if ((rc = lk_json_raw(out, "\"model\":")) || (rc = lk_json_text(out, s->model_name)))
+        return rc;
+    return lk_buf_printf(out, ",\"generation\":%lld", (long long)s->generation);
+}
+
+int lk_route_gone(void *request) {
+    return lk_request_gone(request);
+}

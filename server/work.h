@@ -1,0 +1,31 @@
+/* What computes: the work pool, the cores that it shares with the engine, and the bytes that may be decoded at once.
+ * One per process; collections and routes point to it. */
+#ifndef LK_SERVER_WORK_H
+#define LK_SERVER_WORK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/pool.h"
+#include "budget.h"
+#include "cores.h"
+
+struct lk_work {
+    struct lk_pool *pool;
+    struct lk_cores *cores;
+    int engine_cores; /* cores that a batch takes; 0: the engine computes on a device of its own */
+    struct lk_budget decode;
+    uint64_t max_pixels;
+};
+
+/* threads: the pool's. queue: jobs that may wait; more than there can be requests, so that no job is ever refused. */
+int lk_work_open(struct lk_work *work, int cores, int engine_cores, int threads, size_t queue, uint64_t decode_bytes,
+                 uint64_t max_pixels);
+void lk_work_close(struct lk_work *work); /* accepts a zeroed one; waits for what is queued */
+
+/* Runs job(arg) on the pool; on the calling thread if the pool does not take it. */
+void lk_work_do(struct lk_work *work, void (*job)(void *arg), void *arg);
+
+int64_t lk_now_ns(void); /* CLOCK_MONOTONIC */
+
+#endif
