@@ -68,7 +68,8 @@ struct embedding_run {
     size_t n_words, done, failed;
     int64_t generation;
     int dim;
-    size_t max_images, max_bytes;
+    size_t max_images, max_bytes, max_file; /* pictures and bytes a request, bytes a picture */
+    struct file_bytes carried;              /* read, but for the next request */
 };
 
 /* NumPy's format 1.0 (numpy.lib.format): little-endian float32, C order. The header is padded to 64 bytes. */
@@ -139,28 +140,52 @@ static int write_vectors(struct embedding_run *run, char **names, const struct l
     return 0;
 }
 
+/* The next file, or the one that did not fit into the batch before. 1 when it could not be read, which was reported. */
+static int next_file(struct embedding_run *run, struct file_bytes *file, const char *path) {
+    if (run->carried.data) {
+        *file = run->carried;
+        memset(&run->carried, 0, sizeof run->carried);
+        return 0;
+    }
+    if (cli_read_file(file, path, run->max_file)) {
+        run->failed++;
+        return 1;
+    }
+    return 0;
+}
+
+static int send_pictures(struct embedding_run *run, char **names, const struct likeness_picture *pictures, size_t n) {
+    struct likeness_vectors vectors;
+    const int rc = likeness_embed(run->client, pictures, n, &vectors);
+    if (rc == LIKENESS_EPICTURE && n == 1) { /* too large for a request: the others may go on */
+        cli_report(names[0]);
+        run->failed++;
+        return 0;
+    }
+    const int code = rc ? cli_report(n == 1 ? names[0] : NULL) : write_vectors(run, names, &vectors);
+    likeness_vectors_free(&vectors);
+    return code;
+}
+
 /* Reads and sends files from words[*at] on, as many as a batch takes; 0 or an exit code that ends the command. */
 static int embed_batch(struct embedding_run *run, char **words, size_t *at) {
     struct file_bytes files[EMBED_BATCH] = {{0}};
     struct likeness_picture pictures[EMBED_BATCH];
     char *names[EMBED_BATCH] = {NULL};
     size_t n = 0, bytes = 0;
-    while (*at < run->n_words && n < run->max_images && bytes < run->max_bytes) {
-        names[n] = words[(*at)++];
-        if (cli_read_file(&files[n], names[n], 0)) {
-            run->failed++;
+    for (; *at < run->n_words && n < run->max_images; ++*at) {
+        if (next_file(run, &files[n], words[*at])) {
             continue;
         }
+        if (n > 0 && bytes + files[n].size > run->max_bytes) {
+            run->carried = files[n];
+            break;
+        }
+        names[n] = words[*at];
         pictures[n] = (struct likeness_picture){files[n].data, files[n].size};
         bytes += files[n++].size;
     }
-    struct likeness_vectors vectors = {0};
-    int code = 0;
-    if (n > 0) {
-        code = likeness_embed(run->client, pictures, n, &vectors) ? cli_report(n == 1 ? names[0] : NULL)
-                                                                  : write_vectors(run, names, &vectors);
-    }
-    likeness_vectors_free(&vectors);
+    const int code = n > 0 ? send_pictures(run, names, pictures, n) : 0;
     for (size_t i = 0; i < n; i++) {
         free(files[i].data);
     }
@@ -180,8 +205,9 @@ static int run_embed(const struct common *common, int n_words, char **words) {
     if (model.max_images > 0 && (size_t)model.max_images < run.max_images) {
         run.max_images = (size_t)model.max_images;
     }
-    if (model.max_body > 0 && (size_t)model.max_body / 2 < run.max_bytes) {
-        run.max_bytes = (size_t)model.max_body / 2;
+    if (model.max_body > 0) { /* the multipart frame needs some of it */
+        run.max_file = (size_t)model.max_body;
+        run.max_bytes = run.max_file / 8 * 7 < EMBED_BYTES ? run.max_file / 8 * 7 : EMBED_BYTES;
     }
     if (!code && embed.npy) {
         code = out_open(&run.npy, embed.npy);
@@ -195,6 +221,7 @@ static int run_embed(const struct common *common, int n_words, char **words) {
     if (run.npy.stream && out_finish(&run.npy, code == 0)) {
         code = EXIT_SOME_FAILED;
     }
+    free(run.carried.data);
     likeness_model_free(&model);
     likeness_close(run.client);
     return code ? code : run.failed ? EXIT_SOME_FAILED : EXIT_DONE;

@@ -155,6 +155,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         try:
             url = urlsplit(self.path)
+            if len(body) > catalogue.max_body_bytes and (self.command, url.path) != ("POST", "/items"):
+                raise Refusal(413, "body_too_large", "a body may have %d bytes" % catalogue.max_body_bytes)
             self.route(catalogue, url.path, dict(parse_qsl(url.query, keep_blank_values=True)), body)
         except Refusal as refusal:
             self.reply(refusal.status, {"error": refusal.body})

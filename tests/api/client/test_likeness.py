@@ -303,6 +303,15 @@ class Embed(Case):
         self.assertIn("1.png: the bytes are neither PNG nor JPEG", self.err)
         self.assertIn("missing.png: No such file", self.err)
 
+    def test_a_request_stays_below_the_servers_limit_of_bytes(self):
+        self.catalogue.max_body_bytes = 10000
+        files = [self.write("%d.png" % i, picture("%d" % i) + bytes(size)) for i, size in
+                 enumerate((4000, 4000, 4000, 9700, 20000, 100))]
+        lines = self.run_likeness("embed", *files, code=1).splitlines()
+        self.assertEqual([json.loads(line)["file"] for line in lines], files[:4] + files[5:])
+        self.assertIn("4.png: the file is larger than the server takes", self.err)
+        self.assertEqual(len(self.requests("POST")), 4)
+
     def test_npy_holds_a_row_a_file(self):
         files = [self.write("%d.png" % i, picture(str(i))) for i in range(40)]
         self.run_likeness("embed", "--npy", self.path("out.npy"), *files)
