@@ -60,16 +60,38 @@ static int unknown_option(const struct lk_arg *args, size_t n, const char *name)
 
 /* --- Values -------------------------------------------------------------------------------------------------- */
 
+void lk_args__size(char *text, size_t size, long long value) {
+    static const char units[] = "kMG";
+    char unit[2] = "";
+    for (int i = 0; i < 3 && value > 0 && value % 1024 == 0; i++) {
+        value /= 1024;
+        unit[0] = units[i];
+    }
+    snprintf(text, size, "%lld%s", value, unit);
+}
+
+/* A limit as it would be typed. */
+static void limit_text(char *text, size_t size, const struct lk_arg *a, double limit) {
+    if (a->kind == LK_ARG_SIZE && fabs(limit) < 9e18)
+        lk_args__size(text, size, (long long)limit);
+    else
+        snprintf(text, size, "%.15g", limit);
+}
+
 int lk_args__range(char text[LK_ARGS__RANGE_TEXT], const struct lk_arg *a) {
+    const double endless = 1e15; /* nobody means such a limit */
+    char low[LK_ARGS__RANGE_TEXT / 3], high[LK_ARGS__RANGE_TEXT / 3];
     text[0] = '\0';
     if (a->minimum == 0 && a->maximum == 0)
         return 0;
-    if (a->maximum >= 9e18)
-        snprintf(text, LK_ARGS__RANGE_TEXT, "at least %.15g", a->minimum);
-    else if (a->minimum <= -9e18)
-        snprintf(text, LK_ARGS__RANGE_TEXT, "at most %.15g", a->maximum);
+    limit_text(low, sizeof low, a, a->minimum);
+    limit_text(high, sizeof high, a, a->maximum);
+    if (a->maximum >= endless)
+        snprintf(text, LK_ARGS__RANGE_TEXT, "at least %s", low);
+    else if (a->minimum <= -endless)
+        snprintf(text, LK_ARGS__RANGE_TEXT, "at most %s", high);
     else
-        snprintf(text, LK_ARGS__RANGE_TEXT, "%.15g to %.15g", a->minimum, a->maximum);
+        snprintf(text, LK_ARGS__RANGE_TEXT, "%s to %s", low, high);
     return 1;
 }
 

@@ -33,16 +33,6 @@ static void print_wrapped(const char *text, size_t indent, size_t at) {
     putchar('\n');
 }
 
-static void size_text(char *text, size_t size, long long value) {
-    static const char units[] = "kMG";
-    char unit[2] = "";
-    for (int i = 0; i < 3 && value > 0 && value % 1024 == 0; i++) {
-        value /= 1024;
-        unit[0] = units[i];
-    }
-    snprintf(text, size, "%lld%s", value, unit);
-}
-
 /* The default as it would be typed; "" when there is none worth saying. */
 static void default_text(char *text, size_t size, const struct lk_arg *a) {
     const char *s;
@@ -50,7 +40,7 @@ static void default_text(char *text, size_t size, const struct lk_arg *a) {
     switch (a->kind) {
     case LK_ARG_FLAG: snprintf(text, size, "%s", *(const int *)a->value ? "on" : ""); break;
     case LK_ARG_INT: snprintf(text, size, "%lld", *(const long long *)a->value); break;
-    case LK_ARG_SIZE: size_text(text, size, *(const long long *)a->value); break;
+    case LK_ARG_SIZE: lk_args__size(text, size, *(const long long *)a->value); break;
     case LK_ARG_REAL: snprintf(text, size, "%.6g", *(const double *)a->value); break;
     case LK_ARG_STRING:
     case LK_ARG_CHOICE:
