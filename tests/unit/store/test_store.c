@@ -344,7 +344,8 @@ static void embedding_again_fills_what_is_missing_and_yields_to_new_images(void)
     seen = c.seq;
 
     LK_CHECK_INT(lk_store_begin(f.store), 0);
-    LK_CHECK_INT(lk_store_patch(f.store, "b", "{\"k\":1}", NULL), 0); /* the picture is the same */
+    LK_CHECK_INT(lk_store_patch(f.store, "b", "{\"k\":1}", NULL), 0); /* neither changes the picture */
+    LK_CHECK_INT(put_in(f.store, "b", "2", "old", 1), 0);
     LK_CHECK_INT(lk_store_put_vector(f.store, "b", seen, "new", vector, 2), 0);
     LK_CHECK_INT(lk_store_commit(f.store), 0);
     LK_CHECK_INT(get(f.store, "b", "new").dim, 2);
