@@ -13,6 +13,23 @@ static int own_copy(void **out, int *owned, const lk_md *md) {
     return *out ? 0 : LK_ENOMEM;
 }
 
+/* A plan that joins after set_weights takes over what is there, in its own layout. */
+static int take_over(struct lk_plan *plan, const lk_md *from, void *source, lk_mem *to, const lk_md *to_md) {
+    const struct lk_dnnl *d = &plan->b->dnnl;
+    struct lk_prim reorder = {0};
+    struct lk_call call = {.prim = &reorder};
+    lk_mem *mem = NULL;
+    int rc;
+    if (!(rc = lk_dnnl__mem(&mem, d, from, source)) && !(rc = lk_dnnl__reorder(&reorder, d, from, to_md, 0))) {
+        lk_dnnl__arg(&call, LK_ARG_SRC, mem);
+        lk_dnnl__arg(&call, LK_ARG_DST, to);
+        rc = lk_dnnl__run(d, &call);
+    }
+    lk_dnnl__prim_free(&reorder);
+    lk_dnnl__mem_free(mem);
+    return rc;
+}
+
 static int plan_copy(struct lk_plan *plan, struct lk_cpu_node *k, const lk_md *md, void **copy, int *owned,
                      void *shared, const lk_md *shared_md, struct lk_prim *reorder, lk_mem **mem,
                      struct lk_call *call) {
@@ -23,7 +40,8 @@ static int plan_copy(struct lk_plan *plan, struct lk_cpu_node *k, const lk_md *m
     } else if ((rc = own_copy(copy, owned, md))) {
         return rc;
     }
-    if ((rc = lk_dnnl__mem(mem, d, md, *copy)) || !*owned || (rc = lk_dnnl__reorder(reorder, d, k->canonical, md, 0))) {
+    if ((rc = lk_dnnl__mem(mem, d, md, *copy)) || !*owned || (rc = lk_dnnl__reorder(reorder, d, k->canonical, md, 0)) ||
+        (shared && (rc = take_over(plan, shared_md, shared, *mem, md)))) {
         return rc;
     }
     call->prim = reorder;

@@ -12,7 +12,7 @@
  *
  * All entries run in the order of their calls, from one thread at a time per backend; results are ready on the host
  * after download(), output() or sync(). int entries return 0 or a negative lk_status with text. "Arena" pointers are
- * device pointers from alloc(). Channel sums are float on the device, [2][C] a node.
+ * device pointers from alloc(). Channel sums stay in the pass, [2][C] a node, float or wider.
  */
 #ifndef LK_MODEL_BACKEND_H
 #define LK_MODEL_BACKEND_H
@@ -47,7 +47,7 @@ struct lk_backend_info {
 struct lk_byol_stats {
     float loss;          /* 0..8 */
     float projection_std; /* mean over dimensions of the deviation of z / |z| over the batch; 1/sqrt(d) when spread,
-                             0 when collapsed */
+                             0 when collapsed; n - 1, of the teacher's projections of view 1 */
     int finite;          /* 0: a value was not finite */
 };
 
@@ -129,7 +129,8 @@ struct lk_backend_ops {
 
     /* Backward, one node; gradients of an edge read by several nodes add up inside the pass. grads is a device arena
      * like params; entries ADD to it. */
-    int (*output_gradient)(struct lk_pass *pass, int edge, const float *device_gradient); /* [batch][C] float */
+    int (*output_gradient)(struct lk_pass *pass, int edge, const float *device_gradient); /* [batch][C*H*W] float,
+                                                                         CHW order; the last edge of the plan */
     int (*bn_backward_reduce)(struct lk_pass *pass, int node); /* ReLU mask applied; sums of g and g x^ */
     int (*bn_backward_finalize)(struct lk_pass *pass, int node, float *grads); /* dgamma, dbeta */
     int (*bn_backward_apply)(struct lk_pass *pass, int node); /* gradient of the raw output; of the residual edge */

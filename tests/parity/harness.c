@@ -191,7 +191,8 @@ static int compare(void *arg, const struct lk_net_tensor *t) {
     const float *got = (t->stat ? w->h->stats : w->h->grads) + t->offset;
     const double *want = (t->stat ? w->h->ref_stats : w->h->ref_grads) + t->offset;
     double error = ref_error(got, want, t->count), norm = norm_of(want, t->count);
-    if (norm < 1e-9 * w->all) { /* a bias in front of a batch norm: no gradient but rounding */
+    if (norm < (w->h->precision == LK_BF16 ? 1e-3 : 1e-9) *
+                   w->all) { /* a bias in front of a batch norm: no gradient but rounding */
         error *= (norm > 0.0 ? norm : 1.0) / (0.1 * w->all);
     }
     if (!(error <= w->error)) {
@@ -214,6 +215,8 @@ static double worst_of(struct harness *h, int stat, const char **where) {
 }
 
 double harness_grad_error(struct harness *h, const char **where) { return worst_of(h, 0, where); }
+
+double harness_total_error(struct harness *h) { return ref_error(h->grads, h->ref_grads, h->net->n_params); }
 
 double harness_stat_error(struct harness *h, const char **where) {
     if (h->ops->download(h->b, h->stats, h->d_stats, h->net->n_stats * sizeof(float))) {

@@ -35,6 +35,7 @@ int harness_backward(struct harness *h, int use_optional); /* both, from the sam
  * but for rounding (a bias in front of a batch norm) is measured against a tenth of the norm of all gradients. */
 double harness_edge_error(struct harness *h, int edge);
 double harness_grad_error(struct harness *h, const char **where);
+double harness_total_error(struct harness *h); /* |a - b| / |b| over all gradients at once */
 double harness_stat_error(struct harness *h, const char **where);
 
 float harness_bf16(float x); /* rounded to nearest even */

@@ -82,8 +82,7 @@ static void round_bf16(double *x, size_t n) {
 /* Is this edge stored in bf16 by a bf16 backend? */
 static int is_rounded(const struct ref *r, int edge) {
     const struct lk_node *n = edge ? &r->net->nodes[edge - 1] : NULL;
-    int leaves = n && edge == r->n_nodes &&
-                 (n->kind == LK_NODE_AVG_POOL || (n->kind == LK_NODE_LINEAR && !n->bn));
+    int leaves = n && edge == r->n_nodes && (n->kind == LK_NODE_AVG_POOL || (n->kind == LK_NODE_LINEAR && !n->bn));
     return r->bf16 && !leaves;
 }
 
