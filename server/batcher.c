@@ -134,8 +134,7 @@ static void compute(struct lk_batcher *b, int n) {
     b->stats.batches++;
     b->stats.entries += (uint64_t)n;
     double rate = n / (seconds > 1e-9 ? seconds : 1e-9);
-    b->stats.images_per_second =
-        b->stats.images_per_second == 0 ? rate : 0.9 * b->stats.images_per_second + 0.1 * rate;
+    b->stats.images_per_second = b->stats.images_per_second == 0 ? rate : 0.9 * b->stats.images_per_second + 0.1 * rate;
     pthread_mutex_unlock(&b->mutex);
     for (int i = 0; i < n; i++) {
         struct lk_batch_entry *entry = b->batch[i];

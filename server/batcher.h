@@ -15,18 +15,19 @@ struct lk_batcher;
 struct lk_batcher_options {
     int max_batch;    /* 0: the engine's */
     int max_delay_us; /* 0..100000; default 500 */
-    int queue;        /* entries of either kind that may wait; default 1024; past it lk_batcher_submit returns LK_ELIMIT */
+    int queue; /* entries of either kind that may wait; default 1024; past it lk_batcher_submit returns LK_ELIMIT */
     struct lk_cores *cores; /* NULL, or: the engine takes engine_cores of them while it computes */
     int engine_cores;
 };
 
-struct lk_batch_entry { /* owned by the caller, untouched by it until done() */
+struct lk_batch_entry {    /* owned by the caller, untouched by it until done() */
     const uint8_t *pixels; /* [S][S][3] */
     float *vector;         /* out: [dim] */
     int bulk;
-    int64_t deadline_ns;   /* CLOCK_MONOTONIC; 0: none */
+    int64_t deadline_ns;                  /* CLOCK_MONOTONIC; 0: none */
     int (*gone)(struct lk_batch_entry *); /* NULL, or: 1 when the client has left (called from the batcher thread) */
-    void (*done)(struct lk_batch_entry *, int status, const char *error); /* exactly once, on the batcher thread; short */
+    void (*done)(struct lk_batch_entry *, int status,
+                 const char *error); /* exactly once, on the batcher thread; short */
     void *arg;
     struct lk_batch_entry *next; /* the batcher's */
 };

@@ -278,7 +278,8 @@ void lk_collection_close(struct lk_collection *c) {
 }
 
 int lk_collection_embedding(struct lk_collection *c, struct lk_embedding *e, size_t count) {
-    *e = (struct lk_embedding){.work = c->work, .batcher = c->batcher, .side = c->side, .resize = c->resize, .dim = c->dim};
+    *e = (struct lk_embedding){
+        .work = c->work, .batcher = c->batcher, .side = c->side, .resize = c->resize, .dim = c->dim};
     return lk_embedding_open(e, count);
 }
 

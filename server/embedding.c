@@ -97,7 +97,7 @@ void lk_embedding_close(struct lk_embedding *e) {
 /* One more picture or job is finished. The last one calls done(), on the pool when we are not there (here = 0). Jobs
  * count too, so that none of them outlives the embedding. */
 static void finish(struct lk_embedding *e, int here) {
-    if (atomic_fetch_sub(&e->left, 1) != 1)
+    if (__atomic_sub_fetch(&e->left, 1, __ATOMIC_ACQ_REL) != 0)
         return;
     if (here)
         e->done(e->arg);
@@ -144,7 +144,7 @@ static void submit(struct lk_embedding *e, struct lk_picture *p) {
     if (rc == 0)
         return; /* entry_done follows, and may have run already */
     lk_fault_set(&p->fault,
-                 rc == LK_ELIMIT      ? LK_API_OVERLOADED
+                 rc == LK_ELIMIT       ? LK_API_OVERLOADED
                  : rc == LK_ECANCELLED ? LK_API_DRAINING
                                        : LK_API_ENGINE_UNAVAILABLE,
                  NULL, "%s", lk_error());
@@ -156,7 +156,7 @@ static void decode_some(void *arg) {
     struct lk_embedding *e = arg;
     size_t count = e->count, square = (size_t)e->side * (size_t)e->side * 3;
     for (;;) {
-        size_t i = atomic_fetch_add(&e->next, 1);
+        size_t i = __atomic_fetch_add(&e->next, 1, __ATOMIC_RELAXED);
         if (i >= count)
             break;
         struct lk_picture *p = &e->pictures[i];
@@ -185,8 +185,8 @@ void lk_embedding_start(struct lk_embedding *e) {
         lk_work_do(e->work, e->done, e->arg);
         return;
     }
-    atomic_store(&e->next, 0);
-    atomic_store(&e->left, e->count + jobs);
+    e->next = 0;
+    e->left = e->count + jobs;
     for (size_t i = 0; i < jobs; i++)
         lk_work_do(e->work, decode_some, e);
 }

@@ -2,7 +2,6 @@
 #ifndef LK_SERVER_EMBEDDING_H
 #define LK_SERVER_EMBEDDING_H
 
-#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,8 +18,8 @@ struct lk_picture {
     /* out */
     const char *media_type; /* "image/png", constant; NULL while unknown */
     int width, height;
-    float *vector;          /* [dim], owned by the embedding */
-    struct lk_fault fault;  /* LK_API_OK, or why there is no vector */
+    float *vector;         /* [dim], owned by the embedding */
+    struct lk_fault fault; /* LK_API_OK, or why there is no vector */
     /* internal */
     struct lk_batch_entry entry;
     uint8_t *pixels;
@@ -33,15 +32,15 @@ struct lk_embedding {
     int side, resize, dim;
     struct lk_picture *pictures; /* [count], owned; fill bytes and size, or a fault that is known already */
     size_t count;
-    int bulk;            /* one of many: gives way to single pictures */
-    int patient;         /* waits when the queue is full, instead of failing */
-    int64_t deadline_ns; /* CLOCK_MONOTONIC; 0: none */
+    int bulk;                /* one of many: gives way to single pictures */
+    int patient;             /* waits when the queue is full, instead of failing */
+    int64_t deadline_ns;     /* CLOCK_MONOTONIC; 0: none */
     int (*gone)(void *arg);  /* NULL, or: 1 when nobody waits for it any more */
     void (*done)(void *arg); /* once, on the work pool: every picture has a vector or a fault */
     void *arg;
     /* internal */
     float *vectors;
-    atomic_size_t next, left;
+    size_t next, left; /* changed atomically */
 };
 
 /* Makes room for `count` pictures. LK_ENOMEM. The caller has filled work, batcher and the sizes. */

@@ -122,21 +122,11 @@ void lk_engine_close(struct lk_engine *engine) {
     free(engine);
 }
 
-const struct lk_model *lk_engine_model(const struct lk_engine *engine) {
-    return &engine->model;
-}
-int lk_engine_dim(const struct lk_engine *engine) {
-    return engine->model.net.feature_dim;
-}
-int lk_engine_side(const struct lk_engine *engine) {
-    return engine->model.net.image_size;
-}
-int lk_engine_max_batch(const struct lk_engine *engine) {
-    return engine->max_batch;
-}
-const char *lk_engine_precision(const struct lk_engine *engine) {
-    return lk_precision_name(engine->precision);
-}
+const struct lk_model *lk_engine_model(const struct lk_engine *engine) { return &engine->model; }
+int lk_engine_dim(const struct lk_engine *engine) { return engine->model.net.feature_dim; }
+int lk_engine_side(const struct lk_engine *engine) { return engine->model.net.image_size; }
+int lk_engine_max_batch(const struct lk_engine *engine) { return engine->max_batch; }
+const char *lk_engine_precision(const struct lk_engine *engine) { return lk_precision_name(engine->precision); }
 const char *lk_engine_precision_class(const struct lk_engine *engine) {
     switch (engine->precision) {
     case LK_FP32: return "f32";
@@ -144,12 +134,8 @@ const char *lk_engine_precision_class(const struct lk_engine *engine) {
     default: return "f16";
     }
 }
-const char *lk_engine_device(const struct lk_engine *engine) {
-    return engine->info.device;
-}
-void lk_engine_space(const struct lk_engine *engine, char hex[65]) {
-    memcpy(hex, engine->space, sizeof engine->space);
-}
+const char *lk_engine_device(const struct lk_engine *engine) { return engine->info.device; }
+void lk_engine_space(const struct lk_engine *engine, char hex[65]) { memcpy(hex, engine->space, sizeof engine->space); }
 
 int lk_engine_embed(struct lk_engine *engine, const uint8_t *pixels, int n, float *vectors) {
     struct lk_engine *e = engine;

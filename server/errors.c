@@ -38,13 +38,9 @@ static const struct {
     [LK_API_DISK_FULL] = {"disk_full", 507},
 };
 
-const char *lk_api_code(enum lk_api_error error) {
-    return errors[error].code;
-}
+const char *lk_api_code(enum lk_api_error error) { return errors[error].code; }
 
-unsigned lk_api_http_status(enum lk_api_error error) {
-    return errors[error].status;
-}
+unsigned lk_api_http_status(enum lk_api_error error) { return errors[error].status; }
 
 int lk_fault_set(struct lk_fault *f, enum lk_api_error error, const char *param, const char *format, ...) {
     f->error = error;

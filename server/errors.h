@@ -38,7 +38,7 @@ enum lk_api_error {
     LK_API_ERRORS /* how many */
 };
 
-const char *lk_api_code(enum lk_api_error error);    /* "invalid_argument" */
+const char *lk_api_code(enum lk_api_error error);     /* "invalid_argument" */
 unsigned lk_api_http_status(enum lk_api_error error); /* 400 */
 
 struct lk_fault {

@@ -257,9 +257,7 @@ const char *lk_request_header(struct lk_request *r, const char *name) {
     return MHD_lookup_connection_value(r->http->connection, MHD_HEADER_KIND, name);
 }
 
-int lk_request_draining(const struct lk_request *r) {
-    return atomic_load(&r->http->http->draining);
-}
+int lk_request_draining(const struct lk_request *r) { return atomic_load(&r->http->http->draining); }
 
 int lk_request_gone(struct lk_request *r) {
     struct lk_request_private *p = r->http;
@@ -295,8 +293,9 @@ static void choose_id(struct lk_request_private *p) {
     if (n >= 1 && n < sizeof p->r.id && strspn(given, fit) == n)
         memcpy(p->r.id, given, n + 1);
     else
-        snprintf(p->r.id, sizeof p->r.id, "%016llx",
-                 (unsigned long long)(p->http->id_seed + atomic_fetch_add(&p->http->id_next, 1) * 0x9E3779B97F4A7C15ull));
+        snprintf(
+            p->r.id, sizeof p->r.id, "%016llx",
+            (unsigned long long)(p->http->id_seed + atomic_fetch_add(&p->http->id_next, 1) * 0x9E3779B97F4A7C15ull));
 }
 
 static void set_phase(struct lk_request_private *p, enum phase phase, double seconds) {
@@ -350,8 +349,8 @@ static int check_body(struct lk_request_private *p, int has_length, uint64_t len
                             (unsigned long long)length, (long long)o->max_body);
     if (has_length) {
         if (!lk_budget_try(&p->http->bodies, length))
-            return lk_fault_set(&p->fault, LK_API_OVERLOADED, NULL, "the bodies in memory reach their limit of %lld bytes",
-                                (long long)o->body_memory);
+            return lk_fault_set(&p->fault, LK_API_OVERLOADED, NULL,
+                                "the bodies in memory reach their limit of %lld bytes", (long long)o->body_memory);
         p->reserved = length;
         if (lk_buf_reserve(&p->r.body, (size_t)length))
             return lk_fault_from_status(&p->fault, LK_ENOMEM, NULL);
@@ -643,8 +642,7 @@ static void *listen_and_watch(void *arg) {
             uint64_t count;
             (void)!read(http->wake_fd, &count, sizeof count);
         }
-        for (int i = 0; ready > 0 && fds[1].revents && i < 64 && has_room(http) && accept_one(http); i++) {
-        }
+        for (int i = 0; ready > 0 && fds[1].revents && i < 64 && has_room(http) && accept_one(http); i++) {}
         if (atomic_load(&http->draining) && http->listen_fd >= 0) {
             while (accept_one(http)) { /* whom the kernel has taken already is answered */
             }
@@ -702,13 +700,13 @@ static int start_daemon(struct lk_http *http) {
     unsigned threads = o->threads < 2 ? 2 : (unsigned)o->threads;
     double idle = o->idle_timeout > o->body_timeout ? o->idle_timeout : o->body_timeout;
     http->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG, 0, NULL,
-        NULL, on_request, http, MHD_OPTION_EXTERNAL_LOGGER, log_library, NULL, MHD_OPTION_THREAD_POOL_SIZE, threads,
-        MHD_OPTION_CONNECTION_LIMIT, (unsigned)o->connections + 64 * threads, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
-        (unsigned)o->connections_per_address, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)idle + 1, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)CONNECTION_MEMORY, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_URI_LOG_CALLBACK, on_target, http,
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, http, MHD_OPTION_NOTIFY_CONNECTION, on_connection, http,
-        MHD_OPTION_END);
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG, 0,
+        NULL, NULL, on_request, http, MHD_OPTION_EXTERNAL_LOGGER, log_library, NULL, MHD_OPTION_THREAD_POOL_SIZE,
+        threads, MHD_OPTION_CONNECTION_LIMIT, (unsigned)o->connections + 64 * threads,
+        MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned)o->connections_per_address, MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)idle + 1, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY, MHD_OPTION_STRICT_FOR_CLIENT,
+        1, MHD_OPTION_URI_LOG_CALLBACK, on_target, http, MHD_OPTION_NOTIFY_COMPLETED, on_completed, http,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, http, MHD_OPTION_END);
     return http->daemon ? 0 : lk_err(LK_EFAIL, "the HTTP library cannot be started");
 }
 
@@ -747,13 +745,9 @@ fail:
     return rc;
 }
 
-int lk_http_port(const struct lk_http *http) {
-    return http->port;
-}
+int lk_http_port(const struct lk_http *http) { return http->port; }
 
-int lk_http_draining(const struct lk_http *http) {
-    return atomic_load(&http->draining);
-}
+int lk_http_draining(const struct lk_http *http) { return atomic_load(&http->draining); }
 
 static void wake(struct lk_http *http) {
     uint64_t one = 1;
@@ -783,9 +777,7 @@ int lk_http_drain(struct lk_http *http, double drain_seconds) {
     return left;
 }
 
-void lk_http_cut_drain(struct lk_http *http) {
-    atomic_store(&http->cut, 1);
-}
+void lk_http_cut_drain(struct lk_http *http) { atomic_store(&http->cut, 1); }
 
 void lk_http_close(struct lk_http *http) {
     if (!http)

@@ -18,12 +18,12 @@
 struct lk_http;
 
 struct lk_http_options {
-    const char *address; /* numeric IPv4 or IPv6 */
-    int port;            /* 0: any free one */
-    int threads;         /* connection threads, >= 2 */
+    const char *address;                      /* numeric IPv4 or IPv6 */
+    int port;                                 /* 0: any free one */
+    int threads;                              /* connection threads, >= 2 */
     int connections, connections_per_address; /* 0: no limit an address */
-    int64_t max_body;       /* bytes of a body that is collected */
-    int64_t body_memory;    /* bytes of all such bodies together */
+    int64_t max_body;                         /* bytes of a body that is collected */
+    int64_t body_memory;                      /* bytes of all such bodies together */
     double header_timeout, body_timeout, upload_timeout, idle_timeout, request_timeout; /* seconds */
     int log_requests;
 };

@@ -6,15 +6,16 @@
 
 #include "base/err.h"
 
-int lk_json_raw(struct lk_buf *out, const char *text) {
-    return lk_buf_append(out, text, strlen(text));
-}
+int lk_json_raw(struct lk_buf *out, const char *text) { return lk_buf_append(out, text, strlen(text)); }
 
 /* Length of the valid UTF-8 sequence at s, 0 when it is none (RFC 3629: no overlong forms, no surrogates). */
 static size_t utf8_length(const unsigned char *s, size_t n) {
     if (s[0] < 0x80)
         return 1;
-    size_t length = s[0] >= 0xC2 && s[0] <= 0xDF ? 2 : s[0] >= 0xE0 && s[0] <= 0xEF ? 3 : s[0] >= 0xF0 && s[0] <= 0xF4 ? 4 : 0;
+    size_t length = s[0] >= 0xC2 && s[0] <= 0xDF   ? 2
+                    : s[0] >= 0xE0 && s[0] <= 0xEF ? 3
+                    : s[0] >= 0xF0 && s[0] <= 0xF4 ? 4
+                                                   : 0;
     if (length == 0 || length > n)
         return 0;
     for (size_t i = 1; i < length; i++)
@@ -57,13 +58,9 @@ int lk_json_text_n(struct lk_buf *out, const char *text, size_t n) {
     return rc ? rc : lk_buf_append(out, "\"", 1);
 }
 
-int lk_json_text(struct lk_buf *out, const char *text) {
-    return lk_json_text_n(out, text, strlen(text));
-}
+int lk_json_text(struct lk_buf *out, const char *text) { return lk_json_text_n(out, text, strlen(text)); }
 
-int lk_json_int(struct lk_buf *out, int64_t value) {
-    return lk_buf_printf(out, "%lld", (long long)value);
-}
+int lk_json_int(struct lk_buf *out, int64_t value) { return lk_buf_printf(out, "%lld", (long long)value); }
 
 /* Writes `value` with `decimals` decimals, |value| < 1; returns the length. Enough decimals make it exact: the text is
  * then nearer to this float than half the distance to the next one. */
@@ -173,9 +170,7 @@ int lk_json_parse_object(json_t **out, const void *text, size_t n, size_t max_va
     return lk_fault_set(f, LK_API_INVALID_JSON, param, "the JSON text has to be an object");
 }
 
-static int dump_to_buf(const char *text, size_t n, void *out) {
-    return lk_buf_append(out, text, n) ? -1 : 0;
-}
+static int dump_to_buf(const char *text, size_t n, void *out) { return lk_buf_append(out, text, n) ? -1 : 0; }
 
 int lk_json_dump(struct lk_buf *out, const json_t *value) {
     if (json_dump_callback(value, dump_to_buf, out, JSON_COMPACT | JSON_ENCODE_ANY))

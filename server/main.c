@@ -7,9 +7,7 @@
 #include "base/log.h"
 #include "routes.h"
 
-static int retry_after(void *context) {
-    return lk_collection_retry_after(((struct lk_server *)context)->collection);
-}
+static int retry_after(void *context) { return lk_collection_retry_after(((struct lk_server *)context)->collection); }
 
 /* Descriptors for every connection that the configuration allows, if the system lets us have them. */
 static void raise_descriptors(long long connections) {

@@ -9,7 +9,7 @@ struct lk_pictures {
     struct {
         size_t offset, size;
         struct lk_fault fault; /* known before decoding: bad base64 */
-    } *list;
+    } * list;
     size_t count, capacity;
 };
 

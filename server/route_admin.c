@@ -134,14 +134,8 @@ static void reply_asset(struct lk_request *r, const char *name) {
     lk_reply_static(r, 200, asset->type, asset->data, asset->size);
 }
 
-void lk_route_openapi(struct lk_request *r) {
-    reply_asset(r, "openapi.json");
-}
+void lk_route_openapi(struct lk_request *r) { reply_asset(r, "openapi.json"); }
 
-void lk_route_page(struct lk_request *r) {
-    reply_asset(r, "index.html");
-}
+void lk_route_page(struct lk_request *r) { reply_asset(r, "index.html"); }
 
-void lk_route_page_file(struct lk_request *r) {
-    reply_asset(r, r->captures[0].data);
-}
+void lk_route_page_file(struct lk_request *r) { reply_asset(r, r->captures[0].data); }

@@ -111,8 +111,8 @@ static int write_npy_header(struct lk_buf *out, size_t count, int dim) {
     char text[128];
     int n = snprintf(text, sizeof text, "{'descr': '<f4', 'fortran_order': False, 'shape': (%zu, %d), }", count, dim);
     int padded = (10 + n + 1 + 63) / 64 * 64 - 10;
-    const unsigned char head[10] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, (unsigned char)(padded & 255),
-                                    (unsigned char)(padded >> 8)};
+    const unsigned char head[10] = {
+        0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, (unsigned char)(padded & 255), (unsigned char)(padded >> 8)};
     int rc = lk_buf_append(out, head, sizeof head);
     return rc ? rc : lk_buf_printf(out, "%s%*s\n", text, padded - n - 1, "");
 }

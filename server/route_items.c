@@ -193,7 +193,9 @@ static int read_facts(void *arg, const struct lk_item *item) {
 
 /* lk_reply wants a constant, and a picture is of one of few types. */
 static const char *constant_type(const char *type) {
-    return strcmp(type, "image/png") == 0 ? "image/png" : strcmp(type, "image/jpeg") == 0 ? "image/jpeg" : "application/octet-stream";
+    return strcmp(type, "image/png") == 0    ? "image/png"
+           : strcmp(type, "image/jpeg") == 0 ? "image/jpeg"
+                                             : "application/octet-stream";
 }
 
 void lk_route_item_image(struct lk_request *r) {
@@ -255,8 +257,8 @@ void lk_route_list_items(struct lk_request *r) {
     }
     int rc;
     if ((rc = lk_json_raw(&page.out, "{\"items\":[")) ||
-        (rc = lk_store_list(lk_request_collection(r)->store, lk_query_get(&r->query, "after"), (int)page.limit + 1, NULL,
-                            page_item, &page)) ||
+        (rc = lk_store_list(lk_request_collection(r)->store, lk_query_get(&r->query, "after"), (int)page.limit + 1,
+                            NULL, page_item, &page)) ||
         (rc = lk_json_raw(&page.out, "],\"next\":")) ||
         (rc = page.more ? lk_json_text(&page.out, page.last) : lk_json_raw(&page.out, "null")) ||
         (rc = lk_json_raw(&page.out, "}\n"))) {

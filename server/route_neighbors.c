@@ -149,8 +149,8 @@ static int json_vector(struct lk_request *r, const json_t *array, const char *pa
 /* One query object, which holds exactly one of image, vector and id. */
 static int json_query(struct lk_request *r, const json_t *object, const char *prefix, struct query *q,
                       struct lk_fault *f) {
-    static const char *const names[] = {"image", "vector",     "id",    "k", "min_score", "with_metadata",
-                                        "generation", "filter"};
+    static const char *const names[] = {"image",     "vector",        "id",         "k",
+                                        "min_score", "with_metadata", "generation", "filter"};
     struct neighbors *s = r->state;
     char path[64];
     int rc;
@@ -185,7 +185,8 @@ static int json_queries(struct lk_request *r, const json_t *body, const json_t *
     size_t max = (size_t)lk_request_server(r)->config->max_images, n = json_array_size(list);
     struct query shared = {.k = 10, .min_score = -2, .with_metadata = 1, .picture = NO_PICTURE};
     int rc;
-    if ((rc = lk_json_only(body, names, sizeof names / sizeof *names, f)) || (rc = json_options(r, body, "", &shared, f)))
+    if ((rc = lk_json_only(body, names, sizeof names / sizeof *names, f)) ||
+        (rc = json_options(r, body, "", &shared, f)))
         return rc;
     if (!json_is_array(list) || n == 0)
         return lk_fault_set(f, LK_API_INVALID_ARGUMENT, "queries", "queries has to be an array of at least one query");
@@ -201,8 +202,9 @@ static int json_queries(struct lk_request *r, const json_t *body, const json_t *
         const json_t *object = json_array_get(list, i);
         snprintf(prefix, sizeof prefix, "queries[%zu]", i);
         s->queries[i] = shared;
-        rc = json_is_object(object) ? json_query(r, object, prefix, &s->queries[i], f)
-                                    : lk_fault_set(f, LK_API_INVALID_ARGUMENT, prefix, "%s has to be an object", prefix);
+        rc = json_is_object(object)
+                 ? json_query(r, object, prefix, &s->queries[i], f)
+                 : lk_fault_set(f, LK_API_INVALID_ARGUMENT, prefix, "%s has to be an object", prefix);
     }
     return rc;
 }
@@ -227,9 +229,7 @@ static int read_json(struct lk_request *r, struct lk_fault *f) {
 
 /* --- the answer ---------------------------------------------------------------------------------------------------- */
 
-static int write_metadata(void *arg, const struct lk_item *item) {
-    return lk_json_raw(arg, item->metadata);
-}
+static int write_metadata(void *arg, const struct lk_item *item) { return lk_json_raw(arg, item->metadata); }
 
 static int write_hits(struct lk_buf *out, struct lk_collection *c, const struct lk_hits *hits, int with_metadata) {
     int rc = lk_json_raw(out, "\"neighbors\":[");

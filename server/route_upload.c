@@ -1,6 +1,7 @@
 /* POST /items: many pictures in one multipart body of any length. The body is parsed as it arrives; when a group of
  * pictures is complete the connection pauses, the group is embedded and written, a result line is made of each, and the
  * connection goes on. So memory holds one group, and the client is read as fast as its pictures are stored. */
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,8 +14,8 @@
 #define GROUP_BYTES ((size_t)16 << 20)
 
 struct item {
-    char *id;       /* owned; NULL when the part had none */
-    char *metadata; /* owned; NULL: none given */
+    char *id;            /* owned; NULL when the part had none */
+    char *metadata;      /* owned; NULL: none given */
     size_t offset, size; /* in the group's bytes */
     struct lk_fault fault;
     struct lk_write write;
@@ -43,7 +44,7 @@ struct upload {
     /* results */
     struct lk_buf lines;
     size_t total;
-    int rc;               /* memory ran out while writing lines */
+    int rc;                /* memory ran out while writing lines */
     struct lk_fault fault; /* the stream itself broke; the rest is ignored */
 };
 
@@ -79,7 +80,7 @@ static void upload_free(void *state) {
     drop_incomplete(u);
     clear_group(u);
     if (u->counted)
-        atomic_fetch_sub(&lk_request_server(u->r)->uploads, 1);
+        __atomic_sub_fetch(&lk_request_server(u->r)->uploads, 1, __ATOMIC_RELAXED);
     if (u->opened)
         lk_multipart_close(&u->parser);
     free(u->items);
@@ -137,7 +138,8 @@ static int part_data(void *arg, const void *bytes, size_t n) {
     struct upload *u = arg;
     const struct lk_config *config = lk_request_server(u->r)->config;
     if (u->part == PART_METADATA) {
-        size_t room = (size_t)config->max_metadata_bytes + 1 - u->metadata_text.size; /* one more shows that it is too long */
+        size_t room = (size_t)config->max_metadata_bytes + 1 -
+                      u->metadata_text.size; /* one more shows that it is too long */
         return lk_buf_append(&u->metadata_text, bytes, n < room ? n : room);
     }
     struct item *item = &u->items[u->count - 1];
@@ -178,7 +180,8 @@ static int write_line(struct upload *u, const struct item *item) {
     struct lk_buf *out = &u->lines;
     int rc = lk_json_raw(out, "{");
     if (rc == 0 && item->id)
-        (void)((rc = lk_json_raw(out, "\"id\":")) || (rc = lk_json_text(out, item->id)) || (rc = lk_json_raw(out, ",")));
+        (void)((rc = lk_json_raw(out, "\"id\":")) || (rc = lk_json_text(out, item->id)) ||
+               (rc = lk_json_raw(out, ",")));
     if (rc)
         return rc;
     if (!item->fault.error)
@@ -270,9 +273,7 @@ static void start_group(struct upload *u, void (*then)(struct upload *u)) {
 
 /* --- the request ----------------------------------------------------------------------------------------------------- */
 
-static void go_on(struct upload *u) {
-    lk_request_continue(u->r);
-}
+static void go_on(struct upload *u) { lk_request_continue(u->r); }
 
 static struct upload *open_upload(struct lk_request *r) {
     static const struct lk_multipart_events events = {part_begins, part_data, part_ends, NULL};
@@ -297,7 +298,7 @@ static struct upload *open_upload(struct lk_request *r) {
         lk_fault_set(&f, LK_API_INVALID_MULTIPART, "Content-Type", "%s", lk_error());
     } else {
         u->opened = u->counted = 1;
-        if (atomic_fetch_add(&server->uploads, 1) >= (int)server->config->uploads)
+        if (__atomic_add_fetch(&server->uploads, 1, __ATOMIC_RELAXED) > (int)server->config->uploads)
             lk_fault_set(&f, LK_API_OVERLOADED, NULL, "%lld uploads run already", server->config->uploads);
     }
     if (f.error) {

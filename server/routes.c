@@ -133,15 +133,12 @@ int lk_item_json(struct lk_buf *out, const struct lk_item *item) {
         (rc = lk_buf_printf(out, ",\"sha256\":\"%s\",\"bytes\":%lld,\"width\":%d,\"height\":%d,\"created\":",
                             item->image_sha256, (long long)item->image_bytes, item->width, item->height)) ||
         (rc = lk_json_time(out, item->created_ms)) || (rc = lk_json_raw(out, ",\"updated\":")) ||
-        (rc = lk_json_time(out, item->updated_ms)) ||
-        (rc = lk_buf_printf(out, ",\"seq\":%lld}", (long long)item->seq)))
+        (rc = lk_json_time(out, item->updated_ms)) || (rc = lk_buf_printf(out, ",\"seq\":%lld}", (long long)item->seq)))
         return rc;
     return 0;
 }
 
-static int write_item(void *arg, const struct lk_item *item) {
-    return lk_item_json(arg, item);
-}
+static int write_item(void *arg, const struct lk_item *item) { return lk_item_json(arg, item); }
 
 int lk_item_json_of(struct lk_buf *out, struct lk_collection *c, const char *id) {
     return lk_store_get(c->store, id, NULL, write_item, out);
@@ -162,6 +159,4 @@ int lk_reply_generation(struct lk_request *r, struct lk_buf *out) {
     return lk_buf_printf(out, ",\"generation\":%lld", (long long)s->generation);
 }
 
-int lk_route_gone(void *request) {
-    return lk_request_gone(request);
-}
+int lk_route_gone(void *request) { return lk_request_gone(request); }

@@ -3,8 +3,6 @@
 #ifndef LK_SERVER_ROUTES_H
 #define LK_SERVER_ROUTES_H
 
-#include <stdatomic.h>
-
 #include "collection.h"
 #include "config.h"
 #include "http.h"
@@ -18,7 +16,7 @@ struct lk_server {
     const struct lk_config *config;
     struct lk_collection *collection;
     struct lk_prober *prober;
-    atomic_int uploads; /* POST /items that run */
+    int uploads; /* POST /items that run; changed atomically */
 };
 
 extern const struct lk_route lk_routes[];

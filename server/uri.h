@@ -20,7 +20,7 @@ struct lk_query {
 };
 /* Parses "a=1&b=2" (no leading '?'). LK_EINVAL for bad escapes, a name given twice, NUL bytes or more than 64 pairs. */
 int lk_query_parse(struct lk_query *out, const char *text, size_t n);
-void lk_query_free(struct lk_query *q);                                  /* accepts a zeroed one */
+void lk_query_free(struct lk_query *q);                               /* accepts a zeroed one */
 const char *lk_query_get(const struct lk_query *q, const char *name); /* NULL: not there */
 
 /* Appends the id as a file name: every byte other than A-Z a-z 0-9 . _ - as %XX, and the dots of "." and ".." too. */
