@@ -59,7 +59,7 @@ void lk_idmap_free(struct lk_idmap *map) {
     map->capacity = map->count = 0;
 }
 
-static void place(struct lk_place *cells, size_t capacity, const struct lk_place *p) {
+static void settle(struct lk_place *cells, size_t capacity, const struct lk_place *p) {
     size_t i = p->hash & (capacity - 1);
     while (cells[i].id != NULL)
         i = (i + 1) & (capacity - 1);
@@ -79,7 +79,7 @@ int lk_idmap_reserve(struct lk_idmap *map, size_t more) {
         return LK_ENOMEM;
     for (size_t i = 0; i < map->capacity; i++) {
         if (map->cells[i].id != NULL)
-            place(cells, capacity, &map->cells[i]);
+            settle(cells, capacity, &map->cells[i]);
     }
     free(map->cells);
     map->cells = cells;
@@ -101,13 +101,13 @@ struct lk_place *lk_idmap_find(const struct lk_idmap *map, const char *id) {
 
 void lk_idmap_insert(struct lk_idmap *map, const char *id, void *segment, uint32_t slot) {
     const struct lk_place p = {.id = id, .segment = segment, .slot = slot, .hash = hash_of(map, id)};
-    place(map->cells, map->capacity, &p);
+    settle(map->cells, map->capacity, &p);
     map->count++;
 }
 
-void lk_idmap_remove(struct lk_idmap *map, struct lk_place *gone) {
+void lk_idmap_remove(struct lk_idmap *map, struct lk_place *place) {
     const size_t mask = map->capacity - 1;
-    size_t hole = (size_t)(gone - map->cells);
+    size_t hole = (size_t)(place - map->cells);
     for (size_t i = (hole + 1) & mask; map->cells[i].id != NULL; i = (i + 1) & mask) {
         /* A cell may move into the hole unless its home lies behind the hole, cyclically. */
         if (((i - map->cells[i].hash) & mask) >= ((i - hole) & mask)) {

@@ -84,14 +84,14 @@ static void segment_release(struct segment *s) {
     free(s);
 }
 
-/* With one reference. Its memory is reserved by filling and emptying it (a C++ vector keeps its capacity), so that adding
- * never copies what is there while readers wait. */
-static int segment_open(struct segment **out, const struct lk_index *index) {
+/* With one reference; NULL and *rc on failure. Its memory is reserved by filling and emptying it (a C++ vector keeps its
+ * capacity), so that adding never copies what is there while readers wait. */
+static struct segment *segment_open(const struct lk_index *index, int *rc) {
     struct segment *s = lk_calloc(1, sizeof *s);
     float *zeros = NULL;
-    int rc = LK_ENOMEM;
+    *rc = LK_ENOMEM;
     if (s == NULL)
-        return LK_ENOMEM;
+        return NULL;
     atomic_init(&s->references, 1);
     if ((s->ids = lk_calloc(index->slots, sizeof *s->ids)) == NULL ||
         (s->died = lk_calloc(index->slots, sizeof *s->died)) == NULL ||
@@ -99,16 +99,16 @@ static int segment_open(struct segment **out, const struct lk_index *index) {
         goto fail;
     if (faiss_IndexFlat_new_with(&s->flat, index->dim, METRIC_INNER_PRODUCT) != 0 ||
         faiss_Index_add(s->flat, (faiss_idx_t)index->slots, zeros) != 0 || faiss_Index_reset(s->flat) != 0) {
-        rc = faiss_failed("making a segment");
+        *rc = faiss_failed("making a segment");
         goto fail;
     }
     free(zeros);
-    *out = s;
-    return 0;
+    *rc = 0;
+    return s;
 fail:
     free(zeros);
     segment_release(s);
-    return rc;
+    return NULL;
 }
 
 static const float *segment_vector(const struct segment *s, size_t slot, int dim) {
@@ -129,7 +129,7 @@ static void view_release(struct view *v) {
 /* The old list with segments [at, at + n_out) replaced by `in` (NULL: by nothing). Takes references of all of them. */
 static int view_splice(struct view **out, const struct view *old, size_t at, size_t n_out, struct segment *in) {
     struct view *v = lk_calloc(1, sizeof *v);
-    if (v == NULL || (v->segments = lk_calloc(old->n + 1, sizeof *v->segments)) == NULL) {
+    if (v == NULL || (v->segments = lk_calloc(old->n + 1, sizeof(void *))) == NULL) {
         free(v);
         return LK_ENOMEM;
     }
@@ -158,10 +158,10 @@ static struct segment *tail_of(const struct lk_index *index) { return index->vie
 static int new_tail(struct lk_index *index) {
     static const struct view nothing = {0};
     const struct view *old = index->view != NULL ? index->view : &nothing;
-    struct segment *s = NULL;
     struct view *v, *before = index->view;
     int rc;
-    if ((rc = segment_open(&s, index)) < 0)
+    struct segment *s = segment_open(index, &rc);
+    if (s == NULL)
         return rc;
     if ((rc = view_splice(&v, old, old->n, 0, s)) == 0) {
         (void)pthread_rwlock_wrlock(&index->gate);
@@ -619,7 +619,7 @@ static int compact_group(struct lk_index *index, size_t *at, struct moved *moved
         *at = SIZE_MAX;
     } else if ((n = group_at(index, v, *at)) == 0) {
         ++*at;
-    } else if ((rc = segment_open(&to, index)) == 0 && (rc = gather(index, v->segments + *at, n, to, moved)) == 0 &&
+    } else if ((to = segment_open(index, &rc)) != NULL && (rc = gather(index, v->segments + *at, n, to, moved)) == 0 &&
                (rc = swap_in(index, *at, n, to, moved)) == 0) {
         *at += to->count > 0;
     }

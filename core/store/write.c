@@ -203,7 +203,7 @@ int lk_store_put(struct lk_store *store, const char *id, const char *metadata, c
     struct lk_store__conn *c = &store->writer;
     struct lk_buf canonical = {0};
     struct lk_sha256 hash;
-    struct found old;
+    struct found old = {0};
     uint8_t digest[32];
     char sha256[65];
     sqlite3_stmt *s;
@@ -323,7 +323,7 @@ done:
 }
 
 int lk_store_delete(struct lk_store *store, const char *id, int64_t *seq) {
-    struct found old;
+    struct found old = {0};
     sqlite3_stmt *s;
     int rc;
     if ((rc = usable(store)) < 0 || (rc = find_or_refuse(store, id, 0, &old)) < 0 ||
@@ -345,7 +345,7 @@ int lk_store_delete(struct lk_store *store, const char *id, int64_t *seq) {
 
 int lk_store_put_vector(struct lk_store *store, const char *id, int64_t seq, const char *space, const float *vector,
                         int dim) {
-    struct found old;
+    struct found old = {0};
     int rc;
     if ((rc = usable(store)) < 0)
         return rc;
@@ -371,7 +371,7 @@ int lk_store_set_serving(struct lk_store *store, struct lk_store_serving *servin
     if ((rc = lk_store_begin(store)) < 0)
         return rc;
     if ((s = lk_store__statement(c, LK_SQL_SERVING_SET)) == NULL) {
-        rc = broke(store, store->writer.status);
+        (void)broke(store, store->writer.status);
     } else {
         bind_text(s, 1, serving->space);
         bind_text(s, 2, serving->model_name);
@@ -379,7 +379,7 @@ int lk_store_set_serving(struct lk_store *store, struct lk_store_serving *servin
         bind_text(s, 4, serving->precision);
         (void)sqlite3_bind_int64(s, 5, now_ms());
         if ((rc = lk_store__run(c, s, "recording a generation")) < 0)
-            rc = broke(store, rc);
+            (void)broke(store, rc);
         generation = sqlite3_last_insert_rowid(c->db);
     }
     if ((rc = lk_store_commit(store)) < 0) /* a broken batch says why here */

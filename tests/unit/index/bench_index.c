@@ -44,14 +44,15 @@ static void *read_on(void *arg) {
 }
 
 int main(int argc, char **argv) {
-    const int n = argc > 1 ? atoi(argv[1]) : 100000, dim = argc > 2 ? atoi(argv[2]) : 512;
-    const size_t k = argc > 3 ? (size_t)atoi(argv[3]) : 10;
-    float *v = malloc((size_t)dim * sizeof *v);
+    const int n = argc > 1 ? (int)strtol(argv[1], NULL, 10) : 100000,
+              dim = argc > 2 ? (int)strtol(argv[2], NULL, 10) : 512;
+    const size_t k = argc > 3 ? (size_t)strtoul(argv[3], NULL, 10) : 10;
+    static float v[65536], w[65536];
     struct lk_index *index;
     struct lk_hits hits;
     char name[32];
     double start, worst = 0, sum = 0;
-    if (v == NULL || lk_index_open(&index, dim) != 0)
+    if (dim > 65536 || lk_index_open(&index, dim) != 0)
         return 1;
     start = now();
     for (int i = 0; i < n; i++) {
@@ -73,9 +74,8 @@ int main(int argc, char **argv) {
     printf("query, k = %zu: %.2f ms\n", k, (now() - start) / 20 * 1e3);
 
     struct reader reader = {.index = index, .query = v, .k = k};
-    float *w = malloc((size_t)dim * sizeof *w);
     pthread_t thread;
-    if (w == NULL || pthread_create(&thread, NULL, read_on, &reader) != 0)
+    if (pthread_create(&thread, NULL, read_on, &reader) != 0)
         return 1;
     const double began = now();
     for (int i = 0; i < 500; i++) {
@@ -97,7 +97,5 @@ int main(int argc, char **argv) {
         return 1;
     printf("compaction of %d tombstones: %.2f s\n", 500, now() - start);
     lk_index_close(index);
-    free(v);
-    free(w);
     return 0;
 }

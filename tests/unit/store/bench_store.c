@@ -30,15 +30,16 @@ static int see(void *arg, const struct lk_item *item) {
 }
 
 int main(int argc, char **argv) {
-    const int n = argc > 2 ? atoi(argv[2]) : 20000, dim = argc > 3 ? atoi(argv[3]) : 512;
-    const int batch = argc > 4 ? atoi(argv[4]) : 32;
+    const int n = argc > 2 ? (int)strtol(argv[2], NULL, 10) : 20000,
+              dim = argc > 3 ? (int)strtol(argv[3], NULL, 10) : 512;
+    const int batch = argc > 4 ? (int)strtol(argv[4], NULL, 10) : 32;
     char path[512], image[2600], id[32];
-    float *v = calloc((size_t)dim, sizeof *v);
+    static float v[65536];
     struct lk_store *store;
     struct seen seen = {0};
     uint64_t state = 1;
     double start;
-    if (argc < 2 || v == NULL)
+    if (argc < 2 || dim > 65536)
         return 2;
     snprintf(path, sizeof path, "%s/bench.db", argv[1]);
     if (lk_store_open(&store, path, NULL) < 0) {
@@ -86,6 +87,5 @@ int main(int argc, char **argv) {
     printf("vectors in the file's order: %.2f s, %.2f GB/s (%ld items)\n", now() - start,
            (double)seen.n * dim * 4e-9 / (now() - start), seen.n);
     lk_store_close(store);
-    free(v);
     return 0;
 }

@@ -94,6 +94,9 @@ static inline int fixture_change(const struct fixture *f, const char *sql) {
     return rc;
 }
 
+/* Of floats: -0 is not 0 here. */
+static inline int same_bits(const void *a, const void *b, size_t n) { return memcmp(a, b, n) == 0; }
+
 /* Inside a batch: the image is the text `image`, the vector is (x, 1, 2). */
 static inline int put_in(struct lk_store *store, const char *id, const char *image, const char *space, float x) {
     const float vector[3] = {x, 1, 2};

@@ -34,7 +34,7 @@ static void an_item_comes_back_as_it_was_put(void) {
         LK_CHECK_INT(c.seq, 1);
         LK_CHECK(c.created_ms > 1600000000000 && c.updated_ms == c.created_ms);
         LK_CHECK_INT(c.dim, 4);
-        LK_CHECK(memcmp(c.vector, vector, sizeof vector) == 0);
+        LK_CHECK(same_bits(c.vector, vector, sizeof vector));
         LK_CHECK_INT(get(f.store, "cats/1", "another space").dim, 0);
         LK_CHECK_INT(get(f.store, "cats/1", NULL).dim, 0);
         LK_CHECK_INT(lk_store_image(f.store, "cats/1", &image, media_type), 0);
@@ -386,11 +386,11 @@ static void long_vectors_and_images_keep_every_bit(void) {
     enum { DIM = 2048, BYTES = 3 << 20 };
     struct fixture f;
     struct lk_buf got = {0};
-    float *vector = calloc(DIM, sizeof *vector);
-    char *image = malloc(BYTES), media_type[64];
+    static float vector[DIM];
+    static char image[BYTES];
+    char media_type[64];
     struct copy c;
     LK_REQUIRE(fixture_open(&f) == 0);
-    LK_REQUIRE(vector != NULL && image != NULL);
     for (int i = 0; i < DIM; i++)
         vector[i] = ldexpf((float)(i % 7 - 3), i % 250 - 140);
     for (int i = 0; i < BYTES; i++)
@@ -404,13 +404,11 @@ static void long_vectors_and_images_keep_every_bit(void) {
     LK_CHECK_INT(fixture_reopen(&f), 0);
     c = get(f.store, "x", "s");
     LK_CHECK_INT(c.dim, DIM);
-    LK_CHECK(memcmp(c.vector, vector, sizeof c.vector) == 0);
+    LK_CHECK(same_bits(c.vector, vector, sizeof c.vector));
     LK_CHECK_INT(lk_store_image(f.store, "x", &got, media_type), 0);
     LK_CHECK(got.size == BYTES && memcmp(got.data, image, BYTES) == 0);
     LK_CHECK_INT(fixture_sql(&f, "SELECT count(*) FROM vectors WHERE length(data) = 4 * dim AND dtype = 'f32'"), 1);
     lk_buf_free(&got);
-    free(vector);
-    free(image);
     fixture_close(&f);
 }
 

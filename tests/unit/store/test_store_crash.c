@@ -19,11 +19,13 @@ static void count_sync(int fd) {
     wal_syncs += n > 4 && memcmp(path + n - 4, "-wal", 4) == 0;
 }
 
+/* NOLINTNEXTLINE(readability-inconsistent-declaration-parameter-name): glibc's are reserved */
 int fsync(int fd) {
     count_sync(fd);
     return (int)syscall(SYS_fsync, fd);
 }
 
+/* NOLINTNEXTLINE(readability-inconsistent-declaration-parameter-name) */
 int fdatasync(int fd) {
     count_sync(fd);
     return (int)syscall(SYS_fdatasync, fd);
