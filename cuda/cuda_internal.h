@@ -1,0 +1,126 @@
+/* What the files of this room share: the device, its plans and passes. Everything above sees model/backend.h only. */
+#ifndef LK_CUDA_INTERNAL_H
+#define LK_CUDA_INTERNAL_H
+
+#include <cuda_runtime_api.h>
+
+#include "graph.h"
+#include "kernels.h"
+#include "model/backend.h"
+
+enum { LK_CUDA_SLOTS = 4 };
+
+/* Pinned host memory on its way to the device: the copy out of it is asynchronous, so it is written again only when
+ * `sent` has passed. */
+struct lk_cuda_slot {
+    void *host;
+    size_t bytes;
+    cudaEvent_t sent;
+};
+
+struct lk_backend {
+    struct lk_backend_base base;
+    int ordinal;
+    cudaStream_t stream;
+    struct lk_graph_device *graphs;
+    struct lk_backend_info info;
+    float *losses;      /* device: [LK_LOSS_RING][4] loss, deviation, unused, unused */
+    float *losses_host; /* pinned copy */
+    cudaEvent_t loss_ready[LK_LOSS_RING];
+    void *staging; /* device memory for input and output of host data; users follow each other on the stream */
+    size_t staging_bytes;
+    struct lk_cuda_slot slots[LK_CUDA_SLOTS];
+    int next_slot;
+    struct lk_param_span *spans, *spans_host; /* what update was given last, on the device and as it came */
+    size_t n_spans;
+    void *span_norms; /* device: scratch of update */
+};
+
+/* Prepared work of one node. Shapes are padded: in_pad, out_pad are multiples of 8. */
+struct lk_node_plan {
+    struct lk_graph_plan *forward, *backward_data, *backward_weights;
+    int fused; /* forward includes bias, residual and ReLU (inference) */
+    int in_pad, out_pad;
+    void *weights;        /* KRSC in the compute type */
+    float *scale, *shift; /* [out_pad]: gamma and beta of training, folded bias of inference, or the plain bias */
+    int owns_weights;
+};
+
+struct lk_plan {
+    struct lk_backend *b;
+    const struct lk_net *net;
+    int n_nodes, batch;
+    enum lk_precision precision;
+    enum lk_purpose purpose;
+    enum lk_element t;
+    size_t element; /* bytes */
+    struct lk_node_plan *nodes;
+    void *workspace;
+    size_t workspace_bytes;
+    void *filter_gradient; /* largest padded filter in the compute type */
+    void *scratch;         /* reductions */
+    double *sums;          /* [2][largest channels] */
+};
+
+struct lk_pass {
+    struct lk_plan *plan;
+    void **edges;         /* [n_nodes + 1] activations; LK_FORWARD and LK_INFERENCE reuse buffers */
+    void **raw;           /* [n_nodes] convolution outputs before batch norm; may equal edges[i + 1] */
+    float **saved;        /* [n_nodes] what batch norm keeps: bodies.h */
+    double **sums;        /* [n_nodes] batch sums, then backward sums */
+    uint8_t **pool_index; /* [n_nodes] */
+    void **gradients[2];  /* [n_nodes + 1] contributions to each edge's gradient */
+    int *n_gradients;     /* [n_nodes + 1] */
+    void **masked;        /* [n_nodes] g, then the gradient of the raw output in place */
+    void **owned;         /* every allocation, for free */
+    size_t n_owned, owned_capacity;
+};
+
+/* cuda_backend.c */
+int lk_cuda__error(cudaError_t e, const char *what);      /* LK_ENOMEM or LK_EFAIL with text; 0 for success */
+void lk_cuda__use(const struct lk_backend *b);            /* makes its device this thread's: entries begin with it */
+int lk_cuda__staging(struct lk_backend *b, size_t bytes); /* at least that much in b->staging */
+/* Host data into b->staging without waiting for the stream: *host is pinned memory to fill, then send copies it. */
+int lk_cuda__slot(struct lk_backend *b, size_t bytes, void **host);
+int lk_cuda__slot_send(struct lk_backend *b, size_t bytes);
+
+/* plan.c */
+int lk_cuda__plan(struct lk_backend *b, const struct lk_net *net, int n_nodes, int batch, enum lk_precision precision,
+                  enum lk_purpose purpose, struct lk_plan *share, struct lk_plan **out);
+void lk_cuda__plan_free(struct lk_plan *plan);
+int lk_cuda__set_weights(struct lk_plan *plan, const float *params, const float *stats);
+/* The operation graphs of one convolution or linear node, also asked by the check on machines without a device. */
+int lk_cuda__conv_graph(struct lk_graph **out, const struct lk_node *node, int batch, enum lk_graph_type type,
+                        enum lk_graph_conv kind, int fused, const char *purpose);
+int lk_cuda__pad(int channels);
+
+/* input.c: in and out.  pass.c: memory and forward.  backward.c: the rest of a training step. */
+const struct lk_plan *lk_cuda__enter(const struct lk_pass *pass); /* its plan, with its device made this thread's */
+struct lk_rows lk_cuda__rows(const struct lk_plan *p, int node);  /* of the node's output */
+int lk_cuda__begin_backward(struct lk_pass *pass);                /* forgets the gradients of an earlier backward */
+int lk_cuda__contribute(struct lk_pass *pass, int edge, void *gradient); /* hands a buffer on to an edge */
+int lk_cuda__pass(struct lk_plan *plan, struct lk_pass **out);
+void lk_cuda__pass_free(struct lk_pass *pass);
+int lk_cuda__input_u8(struct lk_pass *pass, const uint8_t *pixels, int count, const float mean[3], const float std[3]);
+int lk_cuda__input_f32(struct lk_pass *pass, const float *chw);
+int lk_cuda__augment(struct lk_pass *pass, const struct lk_augment *a, uint64_t seed, uint32_t epoch, int view,
+                     const uint8_t *const *pixels, const int *widths, const int *heights, const uint64_t *image_ids);
+int lk_cuda__output(struct lk_pass *pass, int edge, int count, int normalize, float *host);
+int lk_cuda__conv(struct lk_pass *pass, int node);
+int lk_cuda__bn_stats(struct lk_pass *pass, int node);
+int lk_cuda__bn_finalize(struct lk_pass *pass, int node, float *running_stats);
+int lk_cuda__bn_apply(struct lk_pass *pass, int node);
+int lk_cuda__activate_node(struct lk_pass *pass, int node);
+int lk_cuda__pool(struct lk_pass *pass, int node);
+int lk_cuda__output_gradient(struct lk_pass *pass, int edge, const float *device_gradient);
+int lk_cuda__bn_backward_reduce(struct lk_pass *pass, int node);
+int lk_cuda__bn_backward_finalize(struct lk_pass *pass, int node, float *grads);
+int lk_cuda__bn_backward_apply(struct lk_pass *pass, int node);
+int lk_cuda__activate_backward_node(struct lk_pass *pass, int node, float *grads);
+int lk_cuda__conv_backward_weights(struct lk_pass *pass, int node, float *grads);
+int lk_cuda__conv_backward_data(struct lk_pass *pass, int node);
+int lk_cuda__pool_backward(struct lk_pass *pass, int node);
+int lk_cuda__byol_loss(struct lk_pass *student1, struct lk_pass *student2, struct lk_pass *teacher1,
+                       struct lk_pass *teacher2, float scale, int slot);
+
+#endif
