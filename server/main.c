@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "base/spin.h"
 #include "routes.h"
 
 static int retry_after(void *context) { return lk_collection_retry_after(((struct lk_server *)context)->collection); }
@@ -54,6 +55,7 @@ static int serve(const struct lk_config *config, const sigset_t *stop) {
 }
 
 int main(int argc, char **argv) {
+    lk_spin_limit(argv);
     struct lk_config config;
     int rc = lk_config_parse(&config, argc, argv);
     if (rc < 0)

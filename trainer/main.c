@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/spin.h"
 #include "commands.h"
 
 static const struct {
@@ -24,6 +25,7 @@ static void usage(FILE *to) {
 }
 
 int main(int argc, char **argv) {
+    lk_spin_limit(argv);
     const char *name = argc > 1 ? argv[1] : "";
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
         usage(stdout);
