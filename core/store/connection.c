@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 #include "base/err.h"
 
@@ -136,10 +136,11 @@ static int exec(struct lk_store__conn *c, const char *sql) {
  * a -wal file and nobody can write one, the database file alone is whole: SQLite calls that immutable. */
 static int open_immutable(struct lk_store__conn *c) {
     struct lk_buf uri = {0}, wal = {0};
+    struct stat st;
     int code, rc;
     if ((rc = lk_buf_printf(&wal, "%s-wal", c->path)) < 0 || (rc = lk_buf_printf(&uri, "file:")) < 0)
         goto done;
-    if (access((const char *)wal.data, F_OK) == 0) {
+    if (stat((const char *)wal.data, &st) == 0 && st.st_size > 0) {
         rc = lk_store__fail(c, "reading the -wal file");
         goto done;
     }

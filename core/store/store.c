@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "base/err.h"
 #include "store/schema.h"
@@ -32,13 +33,50 @@ static int read_counters(struct lk_store__conn *c, int64_t *seq, int64_t *items)
     return rc;
 }
 
-static int open_writer(struct lk_store *store, int busy_ms) {
+/* A checkpoint moves the pages of the -wal file into the database. SQLite's own, after a commit, waits for nobody, and
+ * as long as some reader is always busy with an older state the file only grows: past the second figure, hold them back. */
+enum { CHECKPOINT_FRAMES = 1000, LONG_WAL = 4096, DRAIN_MS = 100 };
+
+static int after_commit(void *arg, sqlite3 *db, const char *name, int frames) {
+    struct lk_store *store = arg;
+    store->wal_frames = frames;
+    if (frames >= CHECKPOINT_FRAMES)
+        (void)sqlite3_wal_checkpoint_v2(db, name, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+    return SQLITE_OK;
+}
+
+/* Begins the -wal file anew, unless a reader stays for longer than DRAIN_MS; then it is tried again a while later. */
+static void shorten_wal(struct lk_store *store) {
+    struct timespec until;
+    int late = 0;
+    (void)clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += DRAIN_MS * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    store->wal_patience = store->wal_frames + store->long_wal / 4;
+    (void)pthread_mutex_lock(&store->pool_mutex);
+    store->draining = 1;
+    while (store->n_idle < store->n_readers && !late)
+        late = pthread_cond_timedwait(&store->pool_given, &store->pool_mutex, &until) != 0;
+    if (store->n_idle == store->n_readers) {
+        (void)sqlite3_busy_timeout(store->writer.db, DRAIN_MS); /* for readers of other processes */
+        if (sqlite3_wal_checkpoint_v2(store->writer.db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL) == SQLITE_OK)
+            store->wal_patience = store->long_wal;
+        (void)sqlite3_busy_timeout(store->writer.db, store->busy_ms);
+    }
+    store->draining = 0;
+    (void)pthread_cond_broadcast(&store->pool_given);
+    (void)pthread_mutex_unlock(&store->pool_mutex);
+}
+
+static int open_writer(struct lk_store *store) {
     struct lk_store__conn *c = &store->writer;
     const int newest = lk_schema__migrations[lk_schema__n_migrations - 1].to;
     char pragma[64];
     int version, rc;
-    if ((rc = lk_store__lock_take(&store->lock, store->path, busy_ms)) < 0 ||
-        (rc = lk_store__conn_open(c, store->path, 1, busy_ms)) < 0 || (rc = lk_schema__check(c, newest, &version)) < 0)
+    if ((rc = lk_store__lock_take(&store->lock, store->path, store->busy_ms)) < 0 ||
+        (rc = lk_store__conn_open(c, store->path, 1, store->busy_ms)) < 0 ||
+        (rc = lk_schema__check(c, newest, &version)) < 0)
         return rc;
     /* Nothing is written before this line: a file that is not ours stays as it was. */
     (void)snprintf(pragma, sizeof pragma, "PRAGMA page_size=%d", LK_SCHEMA_PAGE_SIZE);
@@ -50,10 +88,11 @@ static int open_writer(struct lk_store *store, int busy_ms) {
         (rc = read_counters(c, &store->seq, &store->items)) < 0)
         return rc;
     store->committed_seq = store->seq;
+    (void)sqlite3_wal_hook(c->db, after_commit, store);
     return 0;
 }
 
-static int open_readers(struct lk_store *store, int n, int busy_ms) {
+static int open_readers(struct lk_store *store, int n) {
     const int newest = lk_schema__migrations[lk_schema__n_migrations - 1].to;
     int rc;
     if ((store->readers = lk_calloc((size_t)n, sizeof *store->readers)) == NULL)
@@ -61,7 +100,7 @@ static int open_readers(struct lk_store *store, int n, int busy_ms) {
     for (store->n_readers = 0; store->n_readers < n;) {
         struct lk_store__conn *c = &store->readers[store->n_readers++]; /* counted first: close takes it half open */
         int version = 0;
-        if ((rc = lk_store__conn_open(c, store->path, 0, busy_ms)) < 0)
+        if ((rc = lk_store__conn_open(c, store->path, 0, store->busy_ms)) < 0)
             return rc;
         if (store->read_only && store->n_readers == 1) {
             if ((rc = lk_schema__check(c, newest, &version)) < 0)
@@ -76,6 +115,7 @@ static int open_readers(struct lk_store *store, int n, int busy_ms) {
         }
         c->next = store->idle;
         store->idle = c;
+        store->n_idle++;
     }
     return 0;
 }
@@ -116,24 +156,25 @@ static int check_path(const char *path, int read_only) {
 int lk_store_open(struct lk_store **out, const char *path, const struct lk_store_options *options) {
     static const struct lk_store_options defaults = {0};
     struct lk_store *store;
-    int rc, busy_ms, readers;
+    int rc, readers;
     *out = NULL;
     if (options == NULL)
         options = &defaults;
-    busy_ms = options->busy_ms > 0 ? options->busy_ms : 5000;
     readers = options->readers > 0 ? options->readers : 4;
     if ((rc = check_path(path, options->read_only)) < 0)
         return rc;
     if ((store = lk_calloc(1, sizeof *store)) == NULL)
         return LK_ENOMEM;
     store->lock.fd = -1;
+    store->long_wal = store->wal_patience = LONG_WAL;
     store->read_only = options->read_only;
+    store->busy_ms = options->busy_ms > 0 ? options->busy_ms : 5000;
     if ((store->path = lk_strdup(path)) == NULL) {
         rc = LK_ENOMEM;
         goto fail;
     }
-    if ((rc = init_mutexes(store)) < 0 || (!store->read_only && (rc = open_writer(store, busy_ms)) < 0) ||
-        (rc = open_readers(store, readers, busy_ms)) < 0)
+    if ((rc = init_mutexes(store)) < 0 || (!store->read_only && (rc = open_writer(store)) < 0) ||
+        (rc = open_readers(store, readers)) < 0)
         goto fail;
     *out = store;
     return 0;
@@ -163,10 +204,11 @@ void lk_store_close(struct lk_store *store) {
 struct lk_store__conn *lk_store__reader(struct lk_store *store) {
     struct lk_store__conn *c;
     (void)pthread_mutex_lock(&store->pool_mutex);
-    while (store->idle == NULL)
+    while (store->idle == NULL || store->draining)
         (void)pthread_cond_wait(&store->pool_given, &store->pool_mutex);
     c = store->idle;
     store->idle = c->next;
+    store->n_idle--;
     (void)pthread_mutex_unlock(&store->pool_mutex);
     return c;
 }
@@ -175,7 +217,11 @@ void lk_store__reader_return(struct lk_store *store, struct lk_store__conn *c) {
     (void)pthread_mutex_lock(&store->pool_mutex);
     c->next = store->idle;
     store->idle = c;
-    (void)pthread_cond_signal(&store->pool_given);
+    store->n_idle++;
+    if (store->draining)
+        (void)pthread_cond_broadcast(&store->pool_given); /* the one who drains is among those who wait */
+    else
+        (void)pthread_cond_signal(&store->pool_given);
     (void)pthread_mutex_unlock(&store->pool_mutex);
 }
 
@@ -243,6 +289,8 @@ int lk_store_commit(struct lk_store *store) {
         lk_store_rollback(store);
         return lk_err(rc, "%s", why);
     }
+    if (store->wal_frames > store->wal_patience)
+        shorten_wal(store);
     release_batch(store);
     return 0;
 }

@@ -89,7 +89,7 @@ int lk_store__json_canonical(struct lk_buf *out, const char *json);
 
 struct lk_store {
     char *path;
-    int read_only;
+    int read_only, busy_ms;
     struct lk_store__lock lock;
 
     struct lk_store__conn writer;
@@ -101,10 +101,14 @@ struct lk_store {
     int64_t committed_seq; /* what readers see */
     int broken;            /* a status: SQLite failed inside the batch, so it can only be rolled back */
     char broken_why[1024];
+    int wal_frames;             /* pages in the -wal file after the last commit */
+    int long_wal, wal_patience; /* it is shortened past wal_patience pages: long_wal, and more after a vain try */
 
     struct lk_store__conn *readers; /* [n_readers], owned */
     int n_readers;
     struct lk_store__conn *idle; /* list of readers not in use */
+    int n_idle;
+    int draining; /* readers are held back, so that the -wal file can begin anew */
     pthread_mutex_t pool_mutex;
     pthread_cond_t pool_given;
     int mutexes_ready;

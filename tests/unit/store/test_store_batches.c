@@ -4,6 +4,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "store/store_internal.h"
+
 static void a_rollback_leaves_nothing_behind(void) {
     struct fixture f;
     int64_t seq = 0, items = 0;
@@ -206,6 +208,62 @@ static void batches_of_many_threads_come_one_after_the_other(void) {
     fixture_close(&f);
 }
 
+static long long wal_bytes(const struct fixture *f) {
+    char path[300];
+    struct stat st;
+    snprintf(path, sizeof path, "%s-wal", f->path);
+    return stat(path, &st) == 0 ? (long long)st.st_size : -1;
+}
+
+enum { PICTURE = 100000, LIMIT = 64 * 16384 };
+
+static void put_pictures(struct lk_store *store, int n) {
+    static char picture[PICTURE];
+    for (int i = 0; i < n; i++) {
+        picture[0] = (char)i;
+        LK_CHECK_INT(lk_store_begin(store), 0);
+        LK_CHECK_INT(lk_store_put(store, "big", NULL, "image/png", picture, PICTURE, 1, 1, NULL, NULL, 0, NULL, NULL),
+                     0);
+        LK_CHECK_INT(lk_store_commit(store), 0);
+    }
+}
+
+static int write_meanwhile(void *arg, const struct lk_item *item) {
+    (void)item;
+    put_pictures(arg, 20); /* more than the log's limit, while this reader needs its beginning */
+    return 7;
+}
+
+static void the_log_of_writes_does_not_grow_for_ever(void) {
+    struct fixture f;
+    struct shared s = {0};
+    pthread_t threads[6];
+    long long longest = 0;
+    LK_REQUIRE(fixture_open(&f) == 0);
+    s.store = f.store;
+    f.store->long_wal = f.store->wal_patience = LIMIT / 16384;
+    write_round(f.store, 0);
+    LK_CHECK_INT(lk_store_list(f.store, NULL, 1, NULL, write_meanwhile, f.store), 7);
+    LK_CHECK(wal_bytes(&f) > 20LL * PICTURE); /* nobody may take it from a reader */
+    put_pictures(f.store, 4);
+    LK_CHECK(wal_bytes(&f) < LIMIT);
+
+    LK_CHECK_INT(lk_store_begin(f.store), 0);
+    LK_CHECK_INT(lk_store_delete(f.store, "big", NULL), 0); /* read_on expects the round's items alone */
+    LK_CHECK_INT(lk_store_commit(f.store), 0);
+    for (int i = 0; i < 6; i++) /* some of them read at any moment */
+        LK_REQUIRE(pthread_create(&threads[i], NULL, read_on, &s) == 0);
+    for (int round = 0; round < 40; round++) {
+        write_round(f.store, 0);
+        longest = wal_bytes(&f) > longest ? wal_bytes(&f) : longest;
+    }
+    atomic_store(&s.stop, 1);
+    for (int i = 0; i < 6; i++)
+        LK_CHECK_INT(pthread_join(threads[i], NULL), 0);
+    LK_CHECK(longest < 2LL * LIMIT);
+    fixture_close(&f);
+}
+
 static const struct lk_case cases[] = {
     LK_CASE(a_rollback_leaves_nothing_behind),
     LK_CASE(a_refused_call_leaves_the_batch_as_it_was),
@@ -214,6 +272,7 @@ static const struct lk_case cases[] = {
     LK_CASE(the_count_and_seq_agree_with_the_tables_after_any_history),
     LK_CASE(readers_see_whole_batches_beside_a_writer),
     LK_CASE(batches_of_many_threads_come_one_after_the_other),
+    LK_CASE(the_log_of_writes_does_not_grow_for_ever),
 };
 
 int main(int argc, char **argv) { return lk_run_cases(argc, argv, cases, sizeof cases / sizeof *cases); }
