@@ -1,6 +1,6 @@
+/* Describing a graph: tensors, operations, and the text that names it. */
 #include "graph.h"
 
-#include <cuda_runtime_api.h>
 #include <cudnn.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -9,44 +9,12 @@
 
 #include "base/buf.h"
 #include "base/err.h"
-#include "base/fs.h"
-#include "base/sha256.h"
-
-enum { MAX_TENSORS = 32, MAX_OPERATIONS = 16, MAX_DESCRIPTORS = 96, MAX_CONFIGS = 64 };
-
-struct lk_graph_device {
-    cudnnHandle_t handle;                 /* NULL for a described device */
-    cudnnBackendDescriptor_t description; /* device properties: of the handle's device, or from JSON */
-    cudaStream_t stream;
-    char *cache_folder; /* NULL: choices are not kept */
-    char name[256];
-};
-
-struct lk_graph {
-    char name[96];
-    cudnnBackendDescriptor_t all[MAX_DESCRIPTORS]; /* everything to destroy, in order of creation */
-    int n_all;
-    cudnnBackendDescriptor_t tensors[MAX_TENSORS];
-    size_t tensor_bytes[MAX_TENSORS];
-    int is_virtual[MAX_TENSORS];
-    int n_tensors;
-    cudnnBackendDescriptor_t operations[MAX_OPERATIONS];
-    int n_operations;
-    struct lk_buf text; /* canonical description: the cache's key */
-    int status;         /* first failure */
-    char error[512];
-};
-
-struct lk_graph_plan {
-    cudnnHandle_t handle;
-    cudnnBackendDescriptor_t plan;
-    int64_t workspace;
-    int n_tensors, is_virtual[MAX_TENSORS];
-};
+#include "graph_internal.h"
 
 /* ------------------------------------------------------------------------------------------- descriptors */
 
-static int cudnn_failure(cudnnStatus_t s, const char *what) {
+int lk_graph__failure(int status, const char *what) {
+    cudnnStatus_t s = (cudnnStatus_t)status;
     char detail[320] = "";
     cudnnGetLastErrorString(detail, sizeof detail);
     return lk_err(LK_EUNSUPPORTED, "%s: %s%s%s", what, cudnnGetErrorString(s), detail[0] ? ": " : "", detail);
@@ -56,7 +24,7 @@ static void keep(struct lk_graph *g, cudnnStatus_t s, const char *what) {
     if (s == CUDNN_STATUS_SUCCESS || g->status) {
         return;
     }
-    g->status = cudnn_failure(s, what);
+    g->status = lk_graph__failure((int)s, what);
     snprintf(g->error, sizeof g->error, "%s", lk_error());
 }
 
@@ -65,7 +33,7 @@ static cudnnBackendDescriptor_t create(struct lk_graph *g, cudnnBackendDescripto
     if (g->status) {
         return NULL;
     }
-    if (g->n_all == MAX_DESCRIPTORS) {
+    if (g->n_all == LK_GRAPH_DESCRIPTORS) {
         g->status = LK_ELIMIT;
         snprintf(g->error, sizeof g->error, "graph %s has too many descriptors", g->name);
         return NULL;
@@ -134,7 +102,7 @@ static int tensor(struct lk_graph *g, enum lk_graph_type type, int n, int c, int
     cudnnDataType_t t = cudnn_type(type);
     bool yes = true;
     cudnnBackendDescriptor_t d;
-    if (g->n_tensors == MAX_TENSORS && !g->status) {
+    if (g->n_tensors == LK_GRAPH_TENSORS && !g->status) {
         g->status = LK_ELIMIT;
         snprintf(g->error, sizeof g->error, "graph %s has too many tensors", g->name);
     }
@@ -171,7 +139,7 @@ int lk_graph_virtual(struct lk_graph *g, enum lk_graph_type type, int n, int c, 
 
 static void add_operation(struct lk_graph *g, cudnnBackendDescriptor_t d, const char *text) {
     finalize(g, d, "operation");
-    if (!g->status && g->n_operations == MAX_OPERATIONS) {
+    if (!g->status && g->n_operations == LK_GRAPH_OPERATIONS) {
         g->status = LK_ELIMIT;
         snprintf(g->error, sizeof g->error, "graph %s has too many operations", g->name);
     }
@@ -269,415 +237,9 @@ void lk_graph_gen_stats(struct lk_graph *g, int x, int sum, int square_sum) {
     add_operation(g, op, text);
 }
 
-/* ------------------------------------------------------------------------------------------------ device */
-
-size_t lk_graph_version(void) { return cudnnGetVersion(); }
-
-int lk_graph_device_open(struct lk_graph_device **out, void *stream, const char *cache_folder) {
-    struct lk_graph_device *d = lk_calloc(1, sizeof *d);
-    struct cudaDeviceProp properties;
-    int ordinal = 0, code;
-    cudnnStatus_t s;
-    *out = NULL;
-    if (!d) {
-        return LK_ENOMEM;
-    }
-    d->stream = stream;
-    if (cache_folder && !(d->cache_folder = lk_strdup(cache_folder))) {
-        code = LK_ENOMEM;
-        goto fail;
-    }
-    if (cudaGetDevice(&ordinal) != cudaSuccess || cudaGetDeviceProperties(&properties, ordinal) != cudaSuccess) {
-        code = lk_err(LK_EUNSUPPORTED, "no CUDA device: %s", cudaGetErrorString(cudaGetLastError()));
-        goto fail;
-    }
-    snprintf(d->name, sizeof d->name, "%s", properties.name);
-    if ((s = cudnnCreate(&d->handle)) != CUDNN_STATUS_SUCCESS ||
-        (s = cudnnSetStream(d->handle, d->stream)) != CUDNN_STATUS_SUCCESS) {
-        code = cudnn_failure(s, "cudnnCreate");
-        goto fail;
-    }
-    if ((s = cudnnBackendCreateDescriptor(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, &d->description)) ||
-        (s = cudnnBackendSetAttribute(d->description, CUDNN_ATTR_DEVICEPROP_HANDLE, CUDNN_TYPE_HANDLE, 1,
-                                      &d->handle)) ||
-        (s = cudnnBackendFinalize(d->description))) {
-        code = cudnn_failure(s, "device properties");
-        goto fail;
-    }
-    *out = d;
-    return LK_OK;
-fail:
-    lk_graph_device_close(d);
-    return code;
-}
-
-int lk_graph_device_describe(struct lk_graph_device **out, const char *json, size_t bytes) {
-    struct lk_graph_device *d = lk_calloc(1, sizeof *d);
-    cudnnStatus_t s;
-    *out = NULL;
-    if (!d) {
-        return LK_ENOMEM;
-    }
-    snprintf(d->name, sizeof d->name, "described");
-    if ((s = cudnnBackendCreateDescriptor(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, &d->description)) ||
-        (s = cudnnBackendSetAttribute(d->description, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
-                                      (int64_t)bytes, json)) ||
-        (s = cudnnBackendFinalize(d->description))) {
-        int code = cudnn_failure(s, "device description");
-        lk_graph_device_close(d);
-        return code;
-    }
-    *out = d;
-    return LK_OK;
-}
-
-void lk_graph_device_close(struct lk_graph_device *d) {
-    if (!d) {
-        return;
-    }
-    if (d->handle) {
-        cudnnDestroy(d->handle);
-    }
-    if (d->description) {
-        cudnnBackendDestroyDescriptor(d->description);
-    }
-    free(d->cache_folder);
-    free(d);
-}
-
-/* ------------------------------------------------------------------------------------------------- plans */
-
-struct configs {
-    cudnnBackendDescriptor_t list[MAX_CONFIGS];
-    int n;
-};
-
-static void configs_free(struct configs *c) {
-    while (c->n) {
-        cudnnBackendDestroyDescriptor(c->list[--c->n]);
-    }
-}
-
-/* 1 when the engine of a configuration carries one of the numerical notes that the policy forbids. */
-static int forbidden(cudnnBackendDescriptor_t config, const struct lk_graph_policy *policy) {
-    cudnnBackendDescriptor_t engine = NULL;
-    cudnnBackendNumericalNote_t notes[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
-    int64_t n = 0;
-    int bad = 0;
-    if (cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINE_DESCRIPTOR, &engine)) {
-        return 1;
-    }
-    if (cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &n, &engine) ||
-        cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE,
-                                 CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &n, notes)) {
-        bad = 1;
-    }
-    for (int64_t i = 0; !bad && i < n; i++) {
-        bad = (policy->exact &&
-               (notes[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE || notes[i] == CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS ||
-                notes[i] == CUDNN_NUMERICAL_NOTE_FFT || notes[i] == CUDNN_NUMERICAL_NOTE_WINOGRAD)) ||
-              (policy->deterministic && notes[i] == CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC);
-    }
-    cudnnBackendDestroyDescriptor(engine);
-    return bad;
-}
-
-static int finish_graph(struct lk_graph *g, cudnnBackendDescriptor_t *graph) {
+int lk_graph__finish(struct lk_graph *g, void **graph) {
     *graph = create(g, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
     set(g, *graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, g->n_operations, g->operations);
     finalize(g, *graph, "operation graph");
     return g->status ? lk_err(g->status, "cuDNN graph %s: %s", g->name, g->error) : LK_OK;
-}
-
-/* Appends what one heuristic mode offers and the policy allows. A mode that declines is no error. */
-static int ask(cudnnBackendDescriptor_t graph, const struct lk_graph_device *device, cudnnBackendHeurMode_t mode,
-               const struct lk_graph_policy *policy, struct configs *out) {
-    cudnnBackendDescriptor_t heuristics = NULL, list[MAX_CONFIGS] = {NULL};
-    int64_t found = 0;
-    int made = 0, n_before = out->n;
-    if (cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, &heuristics)) {
-        return 0;
-    }
-    if (cudnnBackendSetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
-                                 &graph) ||
-        cudnnBackendSetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode) ||
-        cudnnBackendSetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
-                                 &device->description) ||
-        cudnnBackendFinalize(heuristics)) {
-        goto done;
-    }
-    for (; made < MAX_CONFIGS; made++) {
-        if (cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, &list[made])) {
-            break;
-        }
-    }
-    if (cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, made, &found,
-                                 list)) {
-        found = 0;
-    }
-    for (int i = 0; i < found && i < made && out->n < MAX_CONFIGS; i++) {
-        if (!forbidden(list[i], policy)) {
-            out->list[out->n++] = list[i];
-            list[i] = NULL;
-        }
-    }
-done:
-    for (int i = 0; i < made; i++) {
-        if (list[i]) {
-            cudnnBackendDestroyDescriptor(list[i]);
-        }
-    }
-    cudnnBackendDestroyDescriptor(heuristics);
-    return out->n - n_before;
-}
-
-static cudnnStatus_t build(cudnnBackendDescriptor_t config, const struct lk_graph_device *device,
-                           cudnnBackendDescriptor_t *plan) {
-    cudnnStatus_t s = cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, plan);
-    if (s) {
-        return s;
-    }
-    if ((s = cudnnBackendSetAttribute(*plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
-                                      &config)) ||
-        (s = cudnnBackendSetAttribute(*plan, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
-                                      &device->description)) ||
-        (s = cudnnBackendFinalize(*plan))) {
-        cudnnBackendDestroyDescriptor(*plan);
-        *plan = NULL;
-    }
-    return s;
-}
-
-int lk_graph_run(const struct lk_graph_plan *p, void *const *pointers, void *workspace) {
-    cudnnBackendDescriptor_t pack = NULL;
-    int64_t uids[MAX_TENSORS];
-    void *data[MAX_TENSORS];
-    int64_t n = 0;
-    cudnnStatus_t s;
-    for (int i = 0; i < p->n_tensors; i++) {
-        if (!p->is_virtual[i]) {
-            uids[n] = i + 1;
-            data[n++] = pointers[i];
-        }
-    }
-    if ((s = cudnnBackendCreateDescriptor(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, &pack)) == CUDNN_STATUS_SUCCESS &&
-        (s = cudnnBackendSetAttribute(pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, n, uids)) ==
-            CUDNN_STATUS_SUCCESS &&
-        (s = cudnnBackendSetAttribute(pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, n, data)) ==
-            CUDNN_STATUS_SUCCESS &&
-        (s = cudnnBackendSetAttribute(pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &workspace)) ==
-            CUDNN_STATUS_SUCCESS &&
-        (s = cudnnBackendFinalize(pack)) == CUDNN_STATUS_SUCCESS) {
-        s = cudnnBackendExecute(p->handle, p->plan, pack);
-    }
-    if (pack) {
-        cudnnBackendDestroyDescriptor(pack);
-    }
-    return s ? lk_err(LK_EFAIL, "cuDNN execution: %s", cudnnGetErrorString(s)) : LK_OK;
-}
-
-size_t lk_graph_workspace(const struct lk_graph_plan *p) { return (size_t)p->workspace; }
-
-void lk_graph_plan_free(struct lk_graph_plan *p) {
-    if (p) {
-        if (p->plan) {
-            cudnnBackendDestroyDescriptor(p->plan);
-        }
-        free(p);
-    }
-}
-
-/* Where the chosen configuration's number is kept; the text names everything that the choice depends on. */
-static int cache_path(const struct lk_graph *g, const struct lk_graph_device *d, const struct lk_graph_policy *policy,
-                      char *path, size_t size) {
-    struct lk_sha256 hash;
-    uint8_t digest[32];
-    char hex[65], head[320];
-    int n = snprintf(head, sizeof head, "%zu|%s|%d%d|", cudnnGetVersion(), d->name, policy->exact,
-                     policy->deterministic);
-    lk_sha256_init(&hash);
-    lk_sha256_update(&hash, head, (size_t)n);
-    lk_sha256_update(&hash, g->text.data, g->text.size);
-    lk_sha256_final(&hash, digest);
-    lk_sha256_hex(digest, hex);
-    return snprintf(path, size, "%s/%.40s.plan", d->cache_folder, hex) < (int)size;
-}
-
-static int cached_choice(const struct lk_graph *g, const struct lk_graph_device *d,
-                         const struct lk_graph_policy *policy, int n) {
-    char path[1024], text[16];
-    struct lk_buf b = {0};
-    int choice = -1;
-    if (d->cache_folder && cache_path(g, d, policy, path, sizeof path) && lk_fs_exists(path) &&
-        lk_fs_read(&b, path, 15) == LK_OK) {
-        memcpy(text, b.data, b.size);
-        text[b.size] = 0;
-        choice = atoi(text);
-    }
-    lk_buf_free(&b);
-    return choice >= 0 && choice < n ? choice : -1;
-}
-
-static void remember_choice(const struct lk_graph *g, const struct lk_graph_device *d,
-                            const struct lk_graph_policy *policy, int choice) {
-    char path[1024], text[16];
-    if (d->cache_folder && cache_path(g, d, policy, path, sizeof path) &&
-        lk_fs_mkdir_parents(d->cache_folder) == LK_OK) {
-        int n = snprintf(text, sizeof text, "%d\n", choice);
-        (void)lk_fs_write_atomic(path, text, (size_t)n); /* a cache: the next start times again */
-    }
-}
-
-/* Milliseconds of the fastest of five runs, or a negative number when the plan cannot run. */
-static float time_plan(const struct lk_graph_plan *p, const struct lk_graph_device *d, void *const *pointers,
-                       void *workspace) {
-    cudaEvent_t begin = NULL, end = NULL;
-    float best = -1, ms;
-    if (cudaEventCreate(&begin) == cudaSuccess && cudaEventCreate(&end) == cudaSuccess &&
-        lk_graph_run(p, pointers, workspace) == LK_OK && cudaStreamSynchronize(d->stream) == cudaSuccess) {
-        for (int i = 0; i < 5; i++) {
-            if (cudaEventRecord(begin, d->stream) != cudaSuccess || lk_graph_run(p, pointers, workspace) != LK_OK ||
-                cudaEventRecord(end, d->stream) != cudaSuccess || cudaEventSynchronize(end) != cudaSuccess ||
-                cudaEventElapsedTime(&ms, begin, end) != cudaSuccess) {
-                best = -1;
-                break;
-            }
-            best = best < 0 || ms < best ? ms : best;
-        }
-    }
-    if (begin) {
-        cudaEventDestroy(begin);
-    }
-    if (end) {
-        cudaEventDestroy(end);
-    }
-    return best;
-}
-
-static int make_plan(const struct lk_graph *g, const struct lk_graph_device *d, cudnnBackendDescriptor_t config,
-                     struct lk_graph_plan **out) {
-    struct lk_graph_plan *p = lk_calloc(1, sizeof *p);
-    int64_t n = 0;
-    cudnnStatus_t s;
-    *out = NULL;
-    if (!p) {
-        return LK_ENOMEM;
-    }
-    p->handle = d->handle;
-    p->n_tensors = g->n_tensors;
-    memcpy(p->is_virtual, g->is_virtual, sizeof p->is_virtual);
-    if ((s = build(config, d, &p->plan)) ||
-        (s = cudnnBackendGetAttribute(p->plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &n,
-                                      &p->workspace))) {
-        lk_graph_plan_free(p);
-        return cudnn_failure(s, "execution plan");
-    }
-    *out = p;
-    return LK_OK;
-}
-
-/* Times up to policy->candidates configurations on scratch memory of the graph's own sizes. */
-static int choose(struct lk_graph *g, struct lk_graph_device *d, const struct lk_graph_policy *policy,
-                  const struct configs *configs, struct lk_graph_plan **out) {
-    void *scratch[MAX_TENSORS] = {NULL}, *workspace = NULL;
-    size_t workspace_size = 0;
-    int limit = policy->candidates ? policy->candidates : 8, timed = 0, best = -1;
-    float best_ms = 0;
-    for (int i = 0; i < g->n_tensors; i++) {
-        if (!g->is_virtual[i] && (cudaMalloc(&scratch[i], g->tensor_bytes[i]) != cudaSuccess ||
-                                  cudaMemsetAsync(scratch[i], 0, g->tensor_bytes[i], d->stream) != cudaSuccess)) {
-            for (int k = 0; k <= i; k++) {
-                cudaFree(scratch[k]);
-            }
-            return lk_err(LK_ENOMEM, "no device memory to time %s", g->name);
-        }
-    }
-    for (int i = 0; i < configs->n && timed < limit; i++) {
-        struct lk_graph_plan *p;
-        float ms;
-        if (make_plan(g, d, configs->list[i], &p) != LK_OK) {
-            continue;
-        }
-        if (lk_graph_workspace(p) > workspace_size) {
-            cudaFree(workspace);
-            workspace = NULL;
-            workspace_size = lk_graph_workspace(p);
-            if (cudaMalloc(&workspace, workspace_size) != cudaSuccess) {
-                (void)cudaGetLastError();
-                workspace_size = 0;
-                lk_graph_plan_free(p);
-                continue;
-            }
-        }
-        ms = time_plan(p, d, scratch, workspace);
-        timed++;
-        if (ms >= 0 && (best < 0 || ms < best_ms)) {
-            lk_graph_plan_free(*out);
-            *out = p;
-            best = i;
-            best_ms = ms;
-        } else {
-            lk_graph_plan_free(p);
-        }
-    }
-    for (int i = 0; i < g->n_tensors; i++) {
-        cudaFree(scratch[i]);
-    }
-    cudaFree(workspace);
-    if (best < 0) {
-        return lk_err(LK_EUNSUPPORTED, "cuDNN has no engine that runs %s", g->name);
-    }
-    remember_choice(g, d, policy, best);
-    return LK_OK;
-}
-
-int lk_graph_build(struct lk_graph *g, struct lk_graph_device *device, const struct lk_graph_policy *policy,
-                   struct lk_graph_plan **out) {
-    cudnnBackendDescriptor_t graph;
-    struct configs configs = {.n = 0};
-    int code, choice;
-    *out = NULL;
-    if (!device->handle) {
-        return lk_err(LK_EUNSUPPORTED, "graph %s: a described device runs nothing", g->name);
-    }
-    if ((code = finish_graph(g, &graph))) {
-        return code;
-    }
-    if (ask(graph, device, CUDNN_HEUR_MODE_A, policy, &configs) == 0) {
-        ask(graph, device, CUDNN_HEUR_MODE_FALLBACK, policy, &configs);
-    }
-    choice = cached_choice(g, device, policy, configs.n);
-    if (choice < 0 || make_plan(g, device, configs.list[choice], out) != LK_OK) {
-        code = choose(g, device, policy, &configs, out);
-    }
-    configs_free(&configs);
-    return code;
-}
-
-int lk_graph_check(struct lk_graph *g, struct lk_graph_device *device, const struct lk_graph_policy *policy, int tries,
-                   struct lk_graph_support *out) {
-    cudnnBackendDescriptor_t graph, plan = NULL;
-    struct configs configs = {.n = 0};
-    char detail[512];
-    int code;
-    memset(out, 0, sizeof *out);
-    if ((code = finish_graph(g, &graph))) {
-        return code;
-    }
-    if (ask(graph, device, CUDNN_HEUR_MODE_A, policy, &configs) == 0) {
-        ask(graph, device, CUDNN_HEUR_MODE_FALLBACK, policy, &configs);
-    }
-    out->configurations = configs.n;
-    for (int i = 0; i < configs.n && i < tries; i++) {
-        if (build(configs.list[i], device, &plan) == CUDNN_STATUS_SUCCESS) {
-            out->precompiled++;
-            cudnnBackendDestroyDescriptor(plan);
-            continue;
-        }
-        detail[0] = 0;
-        cudnnGetLastErrorString(detail, sizeof detail); /* code generation ended, only the module cannot be loaded */
-        out->generated += strstr(detail, "cuLibraryLoadData") != NULL;
-    }
-    configs_free(&configs);
-    return LK_OK;
 }

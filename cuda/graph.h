@@ -1,5 +1,5 @@
 /* cuDNN's graph ("backend") API in a dozen functions: describe tensors and operations, ask the heuristics, build plans,
- * time them on the device, run the best. graph.c is the only file that includes cudnn.h. Reference: NVIDIA cuDNN
+ * time them on the device, run the best. graph.c and graph_plan.c alone include cudnn.h. Reference: NVIDIA cuDNN
  * developer guide, "Graph API"; no deprecated call is used.
  *
  * A graph is described once with a sticky error: every call after a failure does nothing, and lk_graph_build() reports
@@ -43,8 +43,9 @@ struct lk_graph_policy {
 };
 
 struct lk_graph_plan;
-/* Builds and, on a real device, times the candidates on scratch memory and keeps the fastest; the choice is cached on
- * disk under cuDNN version, device and the graph's text. LK_EUNSUPPORTED: no engine. Frees nothing of g. */
+/* Builds and, on a real device, times the candidates on scratch memory and keeps the fastest; the plan is cached on disk
+ * under cuDNN version, device, policy and the graph's text, so that the next start neither times nor compiles. Graphs of
+ * the same text share one plan. LK_EUNSUPPORTED: no engine. Frees nothing of g; free the plan before the device. */
 int lk_graph_build(struct lk_graph *g, struct lk_graph_device *device, const struct lk_graph_policy *policy,
                    struct lk_graph_plan **out);
 void lk_graph_plan_free(struct lk_graph_plan *plan);
@@ -52,10 +53,12 @@ size_t lk_graph_workspace(const struct lk_graph_plan *plan);
 /* pointers[n] by tensor number (virtual ones ignored). Asynchronous on the device's stream. */
 int lk_graph_run(const struct lk_graph_plan *plan, void *const *pointers, void *workspace);
 
-/* What a described device offers: engine configurations the heuristics return, and how far one plan of the first
- * `tries` gets. A run-time compiled plan ends at loading its module where there is no driver; that counts as built. */
+/* What a described device offers: engine configurations the heuristics return, and how far the plans of the first `tries`
+ * get: built from pre-compiled kernels, and read back from their own text as the cache does; or generated and compiled
+ * up to loading the module, which needs a driver. `why` is cuDNN's word on the last that got no further. */
 struct lk_graph_support {
-    int configurations, precompiled, generated;
+    int configurations, precompiled, restored, generated;
+    char why[256];
 };
 int lk_graph_check(struct lk_graph *g, struct lk_graph_device *device, const struct lk_graph_policy *policy, int tries,
                    struct lk_graph_support *out);
