@@ -27,7 +27,7 @@
 #include "base/log.h"
 
 #define TICK_MS 50
-#define IDLE_WHEN_DRAINING_NS 300000000 /* a connection without a request is closed after this */
+#define IDLE_WHEN_DRAINING_NS 300000000 /* of a stop: a connection without a request is closed after this */
 #define DISCARD_MAX (64u << 20)         /* of a refused body: read, so that the client reads our answer */
 #define ANSWER_HEADERS 8
 #define CONNECTION_MEMORY 32768 /* headers of a request; more is answered with 431 */
@@ -54,6 +54,7 @@ struct lk_http {
     uint64_t id_seed;
     atomic_uint_fast64_t id_next;
     atomic_int draining, cut, stopping;
+    atomic_int_fast64_t drain_ns; /* since when */
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     struct connection *connections; /* list */
@@ -575,10 +576,12 @@ static void on_connection(void *arg, struct MHD_Connection *connection, void **c
 /* Closes what is past its deadline. The mutex keeps descriptors from being closed and given out anew meanwhile. */
 static void watch_clock(struct lk_http *http) {
     int draining = atomic_load(&http->draining), cut = atomic_load(&http->cut);
+    int64_t drain_ns = atomic_load(&http->drain_ns);
     pthread_mutex_lock(&http->mutex);
     int64_t now = lk_now_ns();
     for (struct connection *c = http->connections; c; c = c->next) {
-        int idle = draining && c->phase == WAITING && !c->current && now - c->since_ns > IDLE_WHEN_DRAINING_NS;
+        int64_t quiet = now - (c->since_ns > drain_ns ? c->since_ns : drain_ns);
+        int idle = draining && c->phase == WAITING && !c->current && quiet > IDLE_WHEN_DRAINING_NS;
         int paused = c->current && atomic_load(&c->current->paused);
         if (c->expired || paused || !(idle || (cut && c->phase != BUSY) || (c->deadline_ns && now > c->deadline_ns)))
             continue;
@@ -762,6 +765,7 @@ static void wait_a_little(struct lk_http *http) {
 }
 
 int lk_http_drain(struct lk_http *http, double drain_seconds) {
+    atomic_store(&http->drain_ns, lk_now_ns());
     atomic_store(&http->draining, 1);
     wake(http);
     int64_t end = lk_now_ns() + (int64_t)(drain_seconds * 1e9);

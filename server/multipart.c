@@ -17,8 +17,9 @@ enum state {
 };
 
 /* Finds `name` among the parameters "; name=value; name="quoted"" of a header value. The result is allocated; NULL when
- * it is not there or memory ran out (*failed). In quotes, \" and \\ are escapes as curl writes them; a backslash before
- * anything else stands for itself, as old browsers send paths. */
+ * it is not there or memory ran out (*failed). In quotes, a quote comes as %22 from browsers and today's curl (HTML's form
+ * encoding) and as \" from others, who write \\ for a backslash too; a backslash before anything else stands for itself,
+ * as old browsers send paths. */
 static char *header_parameter(const char *value, const char *name, int *failed) {
     const char *p = strchr(value, ';');
     while (p && *p == ';') {
@@ -45,8 +46,10 @@ static char *header_parameter(const char *value, const char *name, int *failed) 
             for (p++; *p && *p != '"'; p++) {
                 if (*p == '\\' && (p[1] == '"' || p[1] == '\\'))
                     p++;
+                int quote = strncmp(p, "%22", 3) == 0;
                 if (out)
-                    out[size++] = *p;
+                    out[size++] = quote ? '"' : *p;
+                p += quote ? 2 : 0;
             }
             while (*p && *p != ';')
                 p++;

@@ -54,7 +54,7 @@ static const char type[] = "multipart/form-data; boundary=\"AaB03x\"";
 /* A preamble, near misses of the boundary, binary bytes, an empty part, padding, an epilogue. */
 static const char tricky[] =
     "preamble\r\n--AaB03\r\n--AaB03x\r\n"
-    "Content-Disposition: form-data; name=\"a\"; filename=\"cat \\\"one\\\".png\"\r\n"
+    "Content-Disposition: form-data; name=\"a\"; filename=\"cat \\\"one%22.png\"\r\n"
     "Content-Type: image/png\r\n\r\n"
     "\r\n--AaB03\r\r\n\r\n--\r\n-AaB03x\0\xFF\r\r\n--AaB03y\r\n--AaB03x  \r\n"
     "content-disposition:form-data;name=b\r\n\r\n\r\n--AaB03x\r\n"
