@@ -38,7 +38,7 @@ struct connection { /* one TCP connection; fields are guarded by http->mutex */
     struct connection *next, *previous;
     int fd;
     enum phase phase;
-    int requests, expired;
+    int requests, expired, nudged;
     int64_t deadline_ns, since_ns;
     struct lk_request_private *current;
 };
@@ -573,8 +573,19 @@ static void on_connection(void *arg, struct MHD_Connection *connection, void **c
     free(c);
 }
 
+/* libmicrohttpd does not notice a client that closes in the same moment in which it sent a part of a request: epoll tells
+ * of both with one edge. Shutting down our reading side makes another edge; what has arrived is still read, and an answer
+ * can still be sent. */
+static void nudge_if_closed(struct connection *c) {
+    struct pollfd fd = {.fd = c->fd, .events = POLLRDHUP};
+    if (c->nudged || poll(&fd, 1, 0) <= 0)
+        return;
+    c->nudged = 1;
+    shutdown(c->fd, SHUT_RD);
+}
+
 /* Closes what is past its deadline. The mutex keeps descriptors from being closed and given out anew meanwhile. */
-static void watch_clock(struct lk_http *http) {
+static void watch_clock(struct lk_http *http, int look) {
     int draining = atomic_load(&http->draining), cut = atomic_load(&http->cut);
     int64_t drain_ns = atomic_load(&http->drain_ns);
     pthread_mutex_lock(&http->mutex);
@@ -583,6 +594,8 @@ static void watch_clock(struct lk_http *http) {
         int64_t quiet = now - (c->since_ns > drain_ns ? c->since_ns : drain_ns);
         int idle = draining && c->phase == WAITING && !c->current && quiet > IDLE_WHEN_DRAINING_NS;
         int paused = c->current && atomic_load(&c->current->paused);
+        if (look && c->phase != BUSY && !paused)
+            nudge_if_closed(c);
         if (c->expired || paused || !(idle || (cut && c->phase != BUSY) || (c->deadline_ns && now > c->deadline_ns)))
             continue;
         c->expired = 1;
@@ -636,6 +649,7 @@ static int has_room(struct lk_http *http) {
 static void *listen_and_watch(void *arg) {
     struct lk_http *http = arg;
     int64_t watched = 0;
+    unsigned ticks = 0;
     while (!atomic_load(&http->stopping)) {
         int room = http->listen_fd >= 0 && has_room(http);
         struct pollfd fds[2] = {{.fd = http->wake_fd, .events = POLLIN},
@@ -654,7 +668,7 @@ static void *listen_and_watch(void *arg) {
         }
         if (lk_now_ns() - watched > TICK_MS * 1000000ll / 2) {
             watched = lk_now_ns();
-            watch_clock(http);
+            watch_clock(http, ++ticks % 8 == 0);
         }
     }
     return NULL;

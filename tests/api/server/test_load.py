@@ -81,6 +81,9 @@ def test_reads_writes_and_deletes_together():
 
 def test_clients_that_leave_do_no_harm():
     with Server("--no-log-requests") as s:
+        s.alive()
+        before = len(os.listdir(f"/proc/{s.process.pid}/fd"))
+
         async def leave(i):
             reader, writer = await asyncio.open_connection("127.0.0.1", s.port)
             whole = post("/embed" if i % 2 else "/neighbors", PICTURES[i % 16])
@@ -97,6 +100,10 @@ def test_clients_that_leave_do_no_harm():
         asyncio.run(many())
         s.alive()
         assert s.curl("/model").json()["queue"]["waiting"] == 0
+        end = time.time() + 10  # and their connections are closed, long before any deadline
+        while len(os.listdir(f"/proc/{s.process.pid}/fd")) > before + 2 and time.time() < end:
+            time.sleep(0.1)
+        assert time.time() < end, "connections of clients that left stay open"
 
 
 def stop_under_load(number):
