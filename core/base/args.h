@@ -17,13 +17,13 @@ enum lk_arg_kind {
 
 struct lk_arg {
     enum lk_arg_kind kind;
-    const char *name;         /* without the dashes */
-    void *value;              /* holds the default when parsing begins */
-    const char *placeholder;  /* "N", "FILE"; NULL: by kind */
-    const char *help;         /* one sentence; the default and the range are appended to it */
-    double minimum, maximum;  /* INT, SIZE, REAL; both 0: no range */
-    const char *choices;      /* CHOICE: "sgd|adam|lars" */
-    int was_set;              /* out: 1 when the command line named it */
+    const char *name;        /* without the dashes */
+    void *value;             /* holds the default when parsing begins */
+    const char *placeholder; /* "N", "FILE"; NULL: by kind */
+    const char *help;        /* one sentence; the default and the range are appended to it */
+    double minimum, maximum; /* INT, SIZE, REAL; both 0: no range */
+    const char *choices;     /* CHOICE: "sgd|adam|lars" */
+    int was_set;             /* out: 1 when the command line named it */
 };
 
 /* Parses argv[1..]. Words that are no options are collected into words[] (at most max_words, else an error).

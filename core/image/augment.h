@@ -8,18 +8,19 @@
 
 #include "image/image.h"
 
-struct lk_augment {            /* one view's distribution; lk_augment_default() is byol.md's first recipe */
-    int size;                  /* output side */
-    float crop_min, crop_max;  /* share of the area: .08, 1 */
+struct lk_augment {             /* one view's distribution; lk_augment_default() is byol.md's first recipe */
+    int size;                   /* output side */
+    float crop_min, crop_max;   /* share of the area: .08, 1 */
     float ratio_min, ratio_max; /* width / height: 3/4, 4/3; drawn log-uniform, ten tries as in torchvision */
-    float flip_p;              /* .5 */
-    float jitter_p;            /* .8 */
+    float flip_p;               /* .5 */
+    float jitter_p;             /* .8 */
     float brightness, contrast, saturation, hue; /* .4 .4 .4 .1: factor in 1 +- v, hue in +- v turns */
-    int jitter_shuffle;        /* 1: the four operations in random order; 0: as listed */
-    float grey_p;              /* .2 */
-    float blur_p, blur_sigma_min, blur_sigma_max; /* 0; sigma in pixels .1 .. 2; kernel side: odd, about size / 10, >= 3 */
-    float solarize_p, solarize_threshold;         /* 0, .5 */
-    float mean[3], std[3];     /* ImageNet's */
+    int jitter_shuffle;                          /* 1: the four operations in random order; 0: as listed */
+    float grey_p;                                /* .2 */
+    float blur_p;                                /* 0; kernel side: odd, about size / 10, >= 3 */
+    float blur_sigma_min, blur_sigma_max;        /* .1, 2 pixels */
+    float solarize_p, solarize_threshold;        /* 0, .5 */
+    float mean[3], std[3];                       /* ImageNet's */
 };
 
 struct lk_augment lk_augment_default(int size);
