@@ -179,7 +179,7 @@ int likeness_put(struct likeness *client, const char *id, const struct likeness_
     return rc;
 }
 
-int likeness_id_fits_many(const char *id) { return !strpbrk(id, "\"\\"); }
+int likeness_id_fits_many(const char *id) { return !strpbrk(id, "\"\\%"); }
 
 static int check_many(const char *const *ids, const char *const *metadata, size_t n) {
     int rc = n > 0 ? 0 : likeness__fail(LIKENESS_EINVAL, "there is no picture to add");

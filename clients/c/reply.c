@@ -25,8 +25,11 @@ static int64_t number_of(const json_t *object, const char *key) {
     return json_integer_value(json_object_get(object, key));
 }
 
-/* The text itself, for what our structs leave out. */
+/* The text itself, for what our structs leave out, without the newline that it ends in. */
 static char *keep(const char *json, size_t size) {
+    while (size > 0 && (json[size - 1] == '\n' || json[size - 1] == '\r')) {
+        size--;
+    }
     char *kept = malloc(size + 1);
     if (kept) {
         memcpy(kept, json, size);

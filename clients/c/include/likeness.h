@@ -117,8 +117,8 @@ void likeness_vectors_free(struct likeness_vectors *vectors);
 int likeness_put(struct likeness *client, const char *id, const struct likeness_picture *picture, const char *metadata,
                  int *created);
 
-/* 1 when the id can go into a request of many; 0 when only likeness_put carries it (quotes and backslashes have no
- * agreed spelling in a multipart file name). */
+/* 1 when the id can go into a request of many; 0 when only likeness_put carries it: a quote, a backslash and a per cent
+ * sign have no spelling in a multipart file name that all agree on (RFC 7578, section 2). */
 int likeness_id_fits_many(const char *id);
 
 /* Adds or replaces n items in one request; metadata[i] as in likeness_put, metadata may be NULL. A bad picture does not

@@ -126,7 +126,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def reply(self, status, body=b"", kind="application/json", headers=()):
         if not isinstance(body, bytes):
-            body = json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogateescape")
+            body = (json.dumps(body, ensure_ascii=False) + "\n").encode("utf-8", "surrogateescape")
         self.send_response(status)
         for name, value in headers:
             self.send_header(name, value)

@@ -264,6 +264,7 @@ class Neighbors(Case):
     def test_json_is_the_servers_whole_answer(self):
         answer = json.loads(self.run_likeness("neighbors", "--id", "c with space", "--k=1", "--json"))
         self.assertEqual(answer["generation"], 3)
+        self.assertEqual(self.out.count("\n"), 1)
         self.assertEqual(len(answer["neighbors"]), 1)
         self.assertIn("n", answer["neighbors"][0]["metadata"])
 

@@ -88,8 +88,9 @@ static void bad_ids_are_refused_with_a_sentence(void) {
     LK_CHECK_INT(likeness__check_id(NULL), LIKENESS_EINVAL);
 }
 
-static void quotes_and_backslashes_do_not_fit_a_file_name(void) {
-    LK_CHECK_INT(likeness_id_fits_many("a b/\xC3\xBC%.png"), 1);
+static void quotes_backslashes_and_per_cent_signs_do_not_fit_a_file_name(void) {
+    LK_CHECK_INT(likeness_id_fits_many("a b/\xC3\xBC'#.png"), 1);
+    LK_CHECK_INT(likeness_id_fits_many("a%22b"), 0);
     LK_CHECK_INT(likeness_id_fits_many("a\"b"), 0);
     LK_CHECK_INT(likeness_id_fits_many("a\\b"), 0);
 }
@@ -183,7 +184,7 @@ static const struct lk_case cases[] = {
     LK_CASE(a_path_becomes_one_segment),
     LK_CASE(good_ids_are_1_to_255_bytes_of_utf8),
     LK_CASE(bad_ids_are_refused_with_a_sentence),
-    LK_CASE(quotes_and_backslashes_do_not_fit_a_file_name),
+    LK_CASE(quotes_backslashes_and_per_cent_signs_do_not_fit_a_file_name),
     LK_CASE(text_grows_and_always_ends_in_nul),
     LK_CASE(opening_refuses_what_is_no_server),
     LK_CASE(without_an_option_the_server_comes_from_the_environment),
