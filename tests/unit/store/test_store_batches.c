@@ -239,7 +239,7 @@ static void the_log_of_writes_does_not_grow_for_ever(void) {
     struct shared s = {0};
     pthread_t threads[6];
     long long longest = 0;
-    LK_REQUIRE(fixture_open(&f) == 0);
+    LK_REQUIRE(fixture_open(&f) == 0 && f.store != NULL);
     s.store = f.store;
     f.store->long_wal = f.store->wal_patience = LIMIT / 16384;
     write_round(f.store, 0);
