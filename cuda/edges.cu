@@ -28,22 +28,6 @@ __global__ void input_u8(T *nhwc, const uint8_t *pixels, size_t filled, size_t t
     }
 }
 
-template <typename T> __global__ void input_f32(T *nhwc, const float *chw, size_t total, size_t plane, int packs) {
-    size_t stride = (size_t)gridDim.x * blockDim.x;
-    for (size_t p = (size_t)blockIdx.x * blockDim.x + threadIdx.x; p < total; p += stride) {
-        size_t image = p / plane, at = p % plane;
-        float x[8] = {0};
-#pragma unroll
-        for (int c = 0; c < 3; c++) {
-            x[c] = chw[(image * 3 + c) * plane + at];
-        }
-        for (int k = 0; k < packs; k++) {
-            store8(nhwc + (p * packs + k) * 8, x);
-            x[0] = x[1] = x[2] = 0;
-        }
-    }
-}
-
 /* One block a picture; the length is summed in double by a fixed tree. */
 template <typename T> __global__ void output(float *out, const T *nhwc, int c, int c_pad, int hw, int normalize) {
     __shared__ double sums[THREADS];
@@ -74,7 +58,7 @@ template <typename T> __global__ void output(float *out, const T *nhwc, int c, i
     }
 }
 
-template <typename T> __global__ void gradient_in(T *nhwc, const float *chw, size_t total, int c, int hw, int c_pad) {
+template <typename T> __global__ void from_chw(T *nhwc, const float *chw, size_t total, int c, int hw, int c_pad) {
     size_t stride = (size_t)gridDim.x * blockDim.x;
     for (size_t at = (size_t)blockIdx.x * blockDim.x + threadIdx.x; at < total; at += stride) {
         size_t pixel = at / c_pad, image = pixel / hw;
@@ -98,24 +82,16 @@ extern "C" int lk_cuda_input_u8(cudaStream_t stream, enum lk_element t, void *nh
     return launched("input");
 }
 
-extern "C" int lk_cuda_input_f32(cudaStream_t stream, enum lk_element t, void *nhwc, const float *chw, int batch,
-                                 int side, int c_pad) {
-    size_t plane = (size_t)side * (size_t)side, total = (size_t)batch * plane;
-    LK_DISPATCH(t, input_f32<T>
-                <<<blocks_for(total, THREADS), THREADS, 0, stream>>>((T *)nhwc, chw, total, plane, c_pad / 8));
-    return launched("input");
-}
-
 extern "C" int lk_cuda_output(cudaStream_t stream, enum lk_element t, float *out, const void *nhwc, int count, int c,
                               int c_pad, int hw, int normalize) {
     LK_DISPATCH(t, output<T><<<(unsigned)count, THREADS, 0, stream>>>(out, (const T *)nhwc, c, c_pad, hw, normalize));
     return launched("output");
 }
 
-extern "C" int lk_cuda_gradient_in(cudaStream_t stream, enum lk_element t, void *nhwc, const float *chw, int batch,
-                                   int c, int hw, int c_pad) {
+extern "C" int lk_cuda_from_chw(cudaStream_t stream, enum lk_element t, void *nhwc, const float *chw, int batch, int c,
+                                int hw, int c_pad) {
     size_t total = (size_t)batch * (size_t)hw * (size_t)c_pad;
-    LK_DISPATCH(t, gradient_in<T>
-                <<<blocks_for(total, THREADS), THREADS, 0, stream>>>((T *)nhwc, chw, total, c, hw, c_pad));
-    return launched("output gradient");
+    LK_DISPATCH(t,
+                from_chw<T><<<blocks_for(total, THREADS), THREADS, 0, stream>>>((T *)nhwc, chw, total, c, hw, c_pad));
+    return launched("change of layout");
 }

@@ -32,13 +32,14 @@ int lk_cuda__input_u8(struct lk_pass *pass, const uint8_t *pixels, int count, co
 
 int lk_cuda__input_f32(struct lk_pass *pass, const float *chw) {
     const struct lk_plan *p = lk_cuda__enter(pass);
-    int side = p->net->image_size, code;
-    size_t bytes = (size_t)p->batch * 3 * (size_t)side * (size_t)side * sizeof(float);
-    (void)((code = check_picture_edge(p, p->batch)) || (code = lk_cuda__staging(p->b, bytes)) ||
+    const struct lk_node *first = &p->net->nodes[0];
+    int hw = first->in_h * first->in_w, code;
+    size_t bytes = (size_t)p->batch * (size_t)first->in_c * (size_t)hw * sizeof(float);
+    (void)((code = lk_cuda__staging(p->b, bytes)) ||
            (code = lk_cuda__error(cudaMemcpyAsync(p->b->staging, chw, bytes, cudaMemcpyHostToDevice, p->b->stream),
                                   "copy of input")) ||
-           (code = lk_cuda_input_f32(p->b->stream, p->t, pass->edges[0], p->b->staging, p->batch, side,
-                                     p->nodes[0].in_pad)) ||
+           (code = lk_cuda_from_chw(p->b->stream, p->t, pass->edges[0], p->b->staging, p->batch, first->in_c, hw,
+                                    p->nodes[0].in_pad)) ||
            (code = lk_cuda__error(cudaStreamSynchronize(p->b->stream), "input"))); /* chw is pageable memory */
     return code;
 }
@@ -115,8 +116,8 @@ int lk_cuda__output_gradient(struct lk_pass *pass, int edge, const float *device
         return lk_err(LK_EINVAL, "a gradient can only be given for the last edge of a training pass");
     }
     (void)((code = lk_cuda__begin_backward(pass)) ||
-           (code = lk_cuda_gradient_in(p->b->stream, p->t, to, device_gradient, p->batch, n->out_c, n->out_h * n->out_w,
-                                       lk_cuda__pad(n->out_c))) ||
+           (code = lk_cuda_from_chw(p->b->stream, p->t, to, device_gradient, p->batch, n->out_c, n->out_h * n->out_w,
+                                    lk_cuda__pad(n->out_c))) ||
            (code = lk_cuda__contribute(pass, edge, to)));
     return code;
 }

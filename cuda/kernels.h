@@ -41,15 +41,12 @@ int lk_cuda_pad(cudaStream_t stream, float *out, const float *source, int channe
 /* --- edges.cu: into edge 0 and out of any edge. */
 int lk_cuda_input_u8(cudaStream_t stream, enum lk_element t, void *nhwc, const uint8_t *pixels, int count, int batch,
                      int side, int c_pad, const float mean[3], const float std[3]);
-int lk_cuda_input_f32(cudaStream_t stream, enum lk_element t, void *nhwc, const float *chw, int batch, int side,
-                      int c_pad);
+/* nhwc from float [batch][c][hw]. */
+int lk_cuda_from_chw(cudaStream_t stream, enum lk_element t, void *nhwc, const float *chw, int batch, int c, int hw,
+                     int c_pad);
 /* out[count][c][h*w] float; normalize: each row divided by its length, zero rows stay zero. */
 int lk_cuda_output(cudaStream_t stream, enum lk_element t, float *out, const void *nhwc, int count, int c, int c_pad,
                    int hw, int normalize);
-/* nhwc from float [batch][c][hw]. */
-int lk_cuda_gradient_in(cudaStream_t stream, enum lk_element t, void *nhwc, const float *chw, int batch, int c, int hw,
-                        int c_pad);
-
 /* --- norm.cu: batch norm over rows (Ioffe & Szegedy 2015). sums: double [2][channels]; saved: float [LK_SAVED_COUNT of
  * bodies.h][channels]; gamma, beta: [channels], padded with zeros. scratch: lk_cuda_norm_scratch() bytes. */
 size_t lk_cuda_norm_scratch(const struct lk_rows *r);
