@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "bench.h"
 #include "harness.h"
 #include "model/walk.h"
 
@@ -335,13 +336,16 @@ int main(int argc, char **argv) {
                                            LK_CASE(rows_have_unit_length_on_request_and_zero_rows_stay),
                                            LK_CASE(wrong_arguments_are_refused),
                                            LK_CASE(a_device_is_named_or_refused_in_words)};
-    const char *name = getenv("LK_TEST_DEVICE");
-    if (lk_device_open(&b, name ? name : "cpu", NULL)) {
+    const char *name = getenv("LK_TEST_DEVICE"), *threads = getenv("LK_TEST_THREADS");
+    struct lk_backend_options options = {.threads = threads ? atoi(threads) : 0};
+    if (lk_device_open(&b, name ? name : "cpu", &options)) {
         printf("%s\n", lk_error());
         return 1;
     }
     ops = lk_ops(b);
-    int status = lk_run_cases(argc, argv, cases, sizeof cases / sizeof *cases);
+    int timing = argc > 1 && !strcmp(argv[1], "--bench");
+    int status = timing ? bench_run(b, argc - 2, argv + 2)
+                        : lk_run_cases(argc, argv, cases, sizeof cases / sizeof *cases);
     ops->close(b);
     return status;
 }

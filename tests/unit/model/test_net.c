@@ -91,12 +91,10 @@ static void tensors_have_torchvisions_names_and_shapes(void) {
                                           {"layer2.0.downsample.0.weight", 0, 4, {128, 64, 1, 1}},
                                           {"layer2.0.downsample.1.running_var", 1, 1, {128}},
                                           {"layer4.1.bn2.bias", 0, 1, {512}}};
-    static const struct expected r50[] = {{"layer1.0.conv1.weight", 0, 4, {64, 64, 1, 1}},
-                                          {"layer1.0.conv3.weight", 0, 4, {256, 64, 1, 1}},
-                                          {"layer1.0.downsample.0.weight", 0, 4, {256, 64, 1, 1}},
-                                          {"layer3.5.conv2.weight", 0, 4, {256, 256, 3, 3}},
-                                          {"layer4.0.downsample.1.weight", 0, 1, {2048}},
-                                          {"layer4.2.bn3.running_mean", 1, 1, {2048}}};
+    static const struct expected r50[] = {
+        {"layer1.0.conv1.weight", 0, 4, {64, 64, 1, 1}},         {"layer1.0.conv3.weight", 0, 4, {256, 64, 1, 1}},
+        {"layer1.0.downsample.0.weight", 0, 4, {256, 64, 1, 1}}, {"layer3.5.conv2.weight", 0, 4, {256, 256, 3, 3}},
+        {"layer4.0.downsample.1.weight", 0, 1, {2048}},          {"layer4.2.bn3.running_mean", 1, 1, {2048}}};
     struct lk_net net;
     build(&net, 18, 64, LK_STEM_IMAGENET, 224);
     expect(&net, r18, sizeof r18 / sizeof *r18);
@@ -115,15 +113,12 @@ static void heads_are_named_as_members_of_a_sequential(void) {
     struct lk_arch arch = {.depth = 18, .width = 16, .stem = LK_STEM_CIFAR, .image_size = 32};
     struct lk_heads heads = {
         .projector_hidden = 64, .predictor_hidden = 48, .output = 32, .projector_bn = 1, .predictor_bn = 0};
-    static const struct expected want[] = {{"projector.0.weight", 0, 2, {64, 128}},
-                                           {"projector.1.weight", 0, 1, {64}},
-                                           {"projector.1.running_var", 1, 1, {64}},
-                                           {"projector.3.weight", 0, 2, {32, 64}},
-                                           {"projector.3.bias", 0, 1, {32}},
-                                           {"predictor.0.weight", 0, 2, {48, 32}},
-                                           {"predictor.0.bias", 0, 1, {48}},
-                                           {"predictor.2.weight", 0, 2, {32, 48}},
-                                           {"predictor.2.bias", 0, 1, {32}}};
+    static const struct expected want[] = {
+        {"projector.0.weight", 0, 2, {64, 128}}, {"projector.1.weight", 0, 1, {64}},
+        {"projector.1.running_var", 1, 1, {64}}, {"projector.3.weight", 0, 2, {32, 64}},
+        {"projector.3.bias", 0, 1, {32}},        {"predictor.0.weight", 0, 2, {48, 32}},
+        {"predictor.0.bias", 0, 1, {48}},        {"predictor.2.weight", 0, 2, {32, 48}},
+        {"predictor.2.bias", 0, 1, {32}}};
     struct lk_net net;
     LK_REQUIRE(lk_net_build(&net, &arch, &heads) == 0);
     expect(&net, want, sizeof want / sizeof *want);
