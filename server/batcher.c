@@ -250,6 +250,7 @@ static void wake(struct lk_batch_entry *entry, int status, const char *error) {
     pthread_mutex_unlock(&w->mutex);
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): the batcher writes through the entry */
 int lk_batcher_embed(struct lk_batcher *batcher, const uint8_t *pixels, float *vector) {
     struct waiter w = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
     struct lk_batch_entry entry = {.pixels = pixels, .vector = vector, .done = wake, .arg = &w};

@@ -147,10 +147,9 @@ int lk_engine_embed(struct lk_engine *engine, const uint8_t *pixels, int n, floa
     while (b->batch < n)
         b++;
     const struct lk_net *net = &e->model.net;
-    int rc;
-    if ((rc = e->ops->input_u8(b->pass, pixels, n, e->model.mean, e->model.std)) ||
-        (rc = lk_walk_forward(e->ops, net, net->backbone_nodes, LK_INFERENCE, b->pass, NULL, 1)) ||
-        (rc = e->ops->output(b->pass, net->backbone_nodes, n, 1, vectors))) {
+    if (e->ops->input_u8(b->pass, pixels, n, e->model.mean, e->model.std) ||
+        lk_walk_forward(e->ops, net, net->backbone_nodes, LK_INFERENCE, b->pass, NULL, 1) ||
+        e->ops->output(b->pass, net->backbone_nodes, n, 1, vectors)) {
         snprintf(e->broken, sizeof e->broken, "the engine is out of service: %s", lk_error());
         lk_log_error("%s", e->broken);
         return lk_err(LK_EFAIL, "%s", e->broken);

@@ -1,6 +1,5 @@
 #include "errors.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 
 #include "base/err.h"
@@ -42,14 +41,20 @@ const char *lk_api_code(enum lk_api_error error) { return errors[error].code; }
 
 unsigned lk_api_http_status(enum lk_api_error error) { return errors[error].status; }
 
-int lk_fault_set(struct lk_fault *f, enum lk_api_error error, const char *param, const char *format, ...) {
+int lk_fault_set_v(struct lk_fault *f, enum lk_api_error error, const char *param, const char *format,
+                   va_list arguments) {
     f->error = error;
     snprintf(f->param, sizeof f->param, "%s", param ? param : "");
+    vsnprintf(f->message, sizeof f->message, format, arguments);
+    return LK_EFAIL;
+}
+
+int lk_fault_set(struct lk_fault *f, enum lk_api_error error, const char *param, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(f->message, sizeof f->message, format, arguments);
+    int rc = lk_fault_set_v(f, error, param, format, arguments);
     va_end(arguments);
-    return LK_EFAIL;
+    return rc;
 }
 
 int lk_fault_from_status(struct lk_fault *f, int status, const char *param) {

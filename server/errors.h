@@ -6,6 +6,8 @@
 #ifndef LK_SERVER_ERRORS_H
 #define LK_SERVER_ERRORS_H
 
+#include <stdarg.h>
+
 #include "base/buf.h"
 
 enum lk_api_error {
@@ -50,6 +52,8 @@ struct lk_fault {
 /* Fills *f (printf style; what is too long is cut) and returns LK_EFAIL, so that a failing branch is one line. */
 int lk_fault_set(struct lk_fault *f, enum lk_api_error error, const char *param, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+int lk_fault_set_v(struct lk_fault *f, enum lk_api_error error, const char *param, const char *format,
+                   va_list arguments) __attribute__((format(printf, 4, 0)));
 
 /* The fault for a negative lk_status, with this thread's lk_error() as sentence. */
 int lk_fault_from_status(struct lk_fault *f, int status, const char *param);

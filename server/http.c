@@ -694,7 +694,7 @@ static int open_socket(struct lk_http *http) {
         return lk_err(LK_EINVAL, "\"%s\" is no numeric address", o->address);
     int on = 1, rc = 0;
     int fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    struct sockaddr_storage bound;
+    struct sockaddr_in6 bound = {0}; /* the port stands where it does in sockaddr_in */
     socklen_t size = sizeof bound;
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) ||
         bind(fd, found->ai_addr, found->ai_addrlen) || listen(fd, 4096) ||
@@ -705,8 +705,7 @@ static int open_socket(struct lk_http *http) {
             close(fd);
     } else {
         http->listen_fd = fd;
-        http->port = ntohs(bound.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&bound)->sin6_port
-                                                       : ((struct sockaddr_in *)&bound)->sin_port);
+        http->port = ntohs(bound.sin6_port);
     }
     freeaddrinfo(found);
     return rc;

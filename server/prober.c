@@ -84,7 +84,7 @@ static int probe(struct lk_prober *p, char *text, size_t size) {
         pthread_mutex_lock(&p->mutex);
         p->out--;
         pthread_mutex_unlock(&p->mutex);
-        let_go(c);
+        atomic_store(&c->holders, 1); /* the batcher did not take it */
     } else {
         pthread_mutex_lock(&p->mutex);
         struct timespec t = {.tv_sec = end / 1000000000, .tv_nsec = end % 1000000000};

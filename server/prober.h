@@ -15,7 +15,7 @@ struct lk_probe { /* owned by the caller, untouched by it until done() */
 };
 
 int lk_prober_open(struct lk_prober **out, struct lk_batcher *batcher, int side, int dim, double timeout_seconds);
-void lk_prober_ask(struct lk_prober *prober, struct lk_probe *probe);
+void lk_prober_ask(struct lk_prober *prober, struct lk_probe *asked);
 /* Answers who waits, then stops. Before the batcher is closed. NULL is fine. */
 void lk_prober_close(struct lk_prober *prober);
 

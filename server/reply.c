@@ -1,18 +1,15 @@
 /* Answers that need no HTTP library: errors in all their forms. */
 #include <stdarg.h>
-#include <stdio.h>
 
 #include "base/err.h"
 #include "http.h"
 
 void lk_reply_error(struct lk_request *r, enum lk_api_error error, const char *param, const char *format, ...) {
     struct lk_fault f = {0};
-    char message[sizeof f.message];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(message, sizeof message, format, arguments);
+    lk_fault_set_v(&f, error, param, format, arguments);
     va_end(arguments);
-    lk_fault_set(&f, error, param, "%s", message);
     lk_reply_fault(r, &f);
 }
 

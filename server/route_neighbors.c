@@ -372,9 +372,7 @@ void lk_route_neighbors_of_item(struct lk_request *r) {
     int rc = query_string(r, &s->queries[0], 1, &f);
     if (rc == 0 && !id)
         rc = lk_fault_set(&f, LK_API_INVALID_ARGUMENT, "id", "the argument \"id\" is missing");
-    if (rc == 0)
-        rc = lk_check_id(id, strlen(id), "id", &f);
-    if (rc == 0 && !(s->queries[0].id = lk_strdup(id)))
+    else if (rc == 0 && (rc = lk_check_id(id, strlen(id), "id", &f)) == 0 && !(s->queries[0].id = lk_strdup(id)))
         rc = lk_fault_from_status(&f, LK_ENOMEM, NULL);
     if (rc)
         lk_reply_fault(r, &f);

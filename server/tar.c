@@ -11,14 +11,14 @@
 static int block(struct lk_buf *out, const char *name, uint64_t size, int64_t time, char type) {
     char h[BLOCK] = {0};
     memcpy(h, name, strnlen(name, NAME_MAX_USTAR));
-    memcpy(h + 100, "0000644", 7);
-    memcpy(h + 108, "0000000", 7); /* owner and group */
-    memcpy(h + 116, "0000000", 7);
+    snprintf(h + 100, 8, "%07o", 0644U);
+    snprintf(h + 108, 8, "%07o", 0U); /* owner */
+    snprintf(h + 116, 8, "%07o", 0U); /* group */
     snprintf(h + 124, 12, "%011llo", (unsigned long long)size);
     snprintf(h + 136, 12, "%011llo", (unsigned long long)time & 077777777777ULL);
     h[156] = type;
     memcpy(h + 257, "ustar", 6);
-    memcpy(h + 263, "00", 2);
+    h[263] = h[264] = '0';
     memset(h + 148, ' ', 8); /* the checksum counts itself as blanks */
     unsigned sum = 0;
     for (size_t i = 0; i < BLOCK; i++)

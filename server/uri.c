@@ -27,7 +27,8 @@ int lk_uri_decode(struct lk_text *out, const char *text, size_t n, int plus_is_s
             int low = i + 2 < n ? hex_digit(text[i + 2]) : -1;
             if (high < 0 || low < 0) {
                 free(data);
-                return lk_err(LK_EINVAL, "a '%%' is not followed by two hexadecimal digits");
+                lk_err(LK_EINVAL, "a '%%' is not followed by two hexadecimal digits");
+                return LK_EINVAL;
             }
             data[size++] = (char)(high * 16 + low);
             i += 2;
@@ -41,6 +42,10 @@ int lk_uri_decode(struct lk_text *out, const char *text, size_t n, int plus_is_s
 }
 
 #define MAX_PAIRS 64
+
+static int is_named(const struct lk_text *name, const char *text) {
+    return name->data && strcmp(name->data, text) == 0;
+}
 
 int lk_query_parse(struct lk_query *out, const char *text, size_t n) {
     *out = (struct lk_query){0};
@@ -76,7 +81,7 @@ int lk_query_parse(struct lk_query *out, const char *text, size_t n) {
                 goto fail;
             }
             for (size_t i = 0; i + 1 < out->count; i++)
-                if (strcmp(out->names[i].data, name->data) == 0) {
+                if (is_named(&out->names[i], name->data)) {
                     rc = lk_err(LK_EINVAL, "the argument \"%s\" is given twice", name->data);
                     goto fail;
                 }
@@ -90,7 +95,7 @@ fail:
 }
 
 void lk_query_free(struct lk_query *q) {
-    for (size_t i = 0; i < q->count; i++) {
+    for (size_t i = 0; q->names && q->values && i < q->count; i++) {
         free(q->names[i].data);
         free(q->values[i].data);
     }
@@ -101,7 +106,7 @@ void lk_query_free(struct lk_query *q) {
 
 const char *lk_query_get(const struct lk_query *q, const char *name) {
     for (size_t i = 0; i < q->count; i++)
-        if (strcmp(q->names[i].data, name) == 0)
+        if (is_named(&q->names[i], name))
             return q->values[i].data;
     return NULL;
 }

@@ -12,7 +12,8 @@ int main(int argc, char **argv) {
         fprintf(stderr, "usage: make_model FILE [SEED [WIDTH]]\n");
         return 2;
     }
-    struct lk_arch arch = {.depth = 18, .width = argc > 3 ? atoi(argv[3]) : 8, .stem = LK_STEM_CIFAR, .image_size = 32};
+    struct lk_arch arch = {
+        .depth = 18, .width = argc > 3 ? (int)strtol(argv[3], NULL, 10) : 8, .stem = LK_STEM_CIFAR, .image_size = 32};
     const float mean[3] = {0.485f, 0.456f, 0.406f}, std[3] = {0.229f, 0.224f, 0.225f};
     struct lk_net net = {0};
     float *params = NULL, *stats = NULL;

@@ -107,7 +107,7 @@ static pid_t start_server(const char *model, char *const *options, int n_options
     while (log && *port == 0 && fgets(line, sizeof line, log)) {
         const char *at = strstr(line, "http://127.0.0.1:");
         if (at)
-            *port = atoi(at + 17);
+            *port = (int)strtol(at + 17, NULL, 10);
     }
     return *port ? child : -1; /* the pipe stays open: the server may log until it ends */
 }
@@ -233,8 +233,8 @@ int main(int argc, char **argv) {
         fprintf(stderr, "usage: bench_server MODEL PICTURE [SECONDS [CONNECTIONS [SERVER OPTIONS...]]]\n");
         return 2;
     }
-    double seconds = argc > 3 ? atof(argv[3]) : 3;
-    int connections = argc > 4 ? atoi(argv[4]) : 64;
+    double seconds = argc > 3 ? strtod(argv[3], NULL) : 3;
+    int connections = argc > 4 ? (int)strtol(argv[4], NULL, 10) : 64;
     double engine[RUNS], http[RUNS];
     for (int i = 0; i < RUNS; i++) {
         engine[i] = bare(argv[1], &file, seconds);

@@ -68,7 +68,7 @@ static void impossible_settings_are_refused(void) {
 static void count(void *arg, const struct lk_arg *option, int is_limit) {
     int *n = arg;
     n[is_limit]++;
-    LK_CHECK(option->name != NULL && option->value != NULL);
+    LK_REQUIRE(option->name != NULL && option->value != NULL);
     if (strcmp(option->name, "max-k") == 0)
         LK_CHECK(is_limit && *(const long long *)option->value == 77);
 }

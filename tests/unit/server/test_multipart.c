@@ -90,8 +90,7 @@ static void a_content_type_without_a_good_boundary_is_refused(void) {
         "multipart/mixed; boundary=a",
         "multipart/form-datax; boundary=a",
         "image/png",
-        "multipart/form-data; boundary=0123456789012345678901234567890123456789012345678901234567890"
-        "1234567890"};
+        "multipart/form-data; boundary=01234567890123456789012345678901234567890123456789012345678901234567890"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         LK_CHECK_INT(lk_multipart_open(&m, bad[i], &events), LK_EINVAL);
     LK_CHECK_INT(lk_multipart_open(&m, "Multipart/Form-Data;charset=x; Boundary=abc", &events), 0);

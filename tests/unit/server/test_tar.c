@@ -41,9 +41,11 @@ static void tar_lists_what_was_written(void) {
     size_t n = 0;
     while (fgets(line, sizeof line, tar)) {
         line[strcspn(line, "\n")] = 0;
-        int size = -1;
-        char name[400] = "";
-        sscanf(line, "%*s %*s %d %*s %*s %399s", &size, name);
+        /* "-rw-r--r-- 0/0  5 2023-11-14 22:13 images/a%2Fb" */
+        char *owner = strchr(line, ' '), *size_at = owner ? strchr(owner + 1, ' ') : NULL, *name = strrchr(line, ' ');
+        LK_REQUIRE(size_at != NULL && name != NULL);
+        long size = strtol(size_at, NULL, 10);
+        name++;
         LK_REQUIRE(n < sizeof want / sizeof *want);
         LK_CHECK_STR(name, want[n].name);
         LK_CHECK_INT(size, want[n].size);

@@ -20,7 +20,7 @@ static void check_float(float value) {
     struct lk_buf b = {0};
     LK_CHECK_INT(lk_json_float(&b, value), 0);
     float back = strtof(text_of(&b), NULL);
-    if (memcmp(&back, &value, sizeof back) != 0 && !(back == 0 && value == 0))
+    if (back != value)
         LK_CHECK_STR((const char *)b.data, "the float that was written");
     lk_buf_free(&b);
 }
