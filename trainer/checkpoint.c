@@ -82,14 +82,15 @@ static void free_pairs(struct pairs *p) {
     free(p->values);
 }
 
-int lk_checkpoint_write(const char *path, const struct lk_train_config *config, const struct lk_progress *progress,
-                        const struct lk_byol_state *state) {
+int lk_checkpoint_write(const char *path, const char *command, const struct lk_train_config *config,
+                        const struct lk_progress *progress, const struct lk_byol_state *state) {
     struct pairs p = {.room = LK_CONFIG_MAX + N_FIELDS + 8};
     p.keys = lk_calloc(p.room, sizeof *p.keys);
     p.values = lk_calloc(p.room, sizeof *p.values);
     int rc = p.keys == NULL || p.values == NULL ? LK_ENOMEM : 0;
     if (rc || (rc = add_pair(&p, "", "likeness.checkpoint", LK_CHECKPOINT_FORMAT)) ||
-        (rc = add_progress(&p, progress)) || (rc = lk_config_visit(config, add_setting, &p)))
+        (rc = add_pair(&p, "", "command", command)) || (rc = add_progress(&p, progress)) ||
+        (rc = lk_config_visit(config, add_setting, &p)))
         goto done;
     const struct lk_st_write tensors[] = {
         {"student", LK_DTYPE_F32, 1, {(int64_t)state->n_params}, state->params},
@@ -165,6 +166,11 @@ int lk_checkpoint_open(struct lk_checkpoint *out, const char *path) {
 void lk_checkpoint_close(struct lk_checkpoint *c) {
     lk_safetensors_close(&c->file);
     memset(c, 0, sizeof *c);
+}
+
+const char *lk_checkpoint_command(const struct lk_checkpoint *c) {
+    const char *command = lk_safetensors_meta(&c->file, "command");
+    return command != NULL ? command : "";
 }
 
 static const char *find_setting(void *arg, const char *name) {

@@ -30,9 +30,10 @@ struct lk_progress {
     char data_hash[65];
 };
 
-/* LK_ENOSPACE, LK_EIO, LK_ENOMEM; the old file stays on failure. */
-int lk_checkpoint_write(const char *path, const struct lk_train_config *config, const struct lk_progress *progress,
-                        const struct lk_byol_state *state);
+/* command: as the run was first started, for the records. LK_ENOSPACE, LK_EIO, LK_ENOMEM; the old file stays on
+ * failure. */
+int lk_checkpoint_write(const char *path, const char *command, const struct lk_train_config *config,
+                        const struct lk_progress *progress, const struct lk_byol_state *state);
 
 struct lk_checkpoint {
     struct lk_safetensors file;
@@ -45,6 +46,9 @@ void lk_checkpoint_close(struct lk_checkpoint *c); /* accepts a zeroed one */
 
 /* 1 when an open safetensors file says that it is a checkpoint. */
 int lk_checkpoint_is(const struct lk_safetensors *file);
+
+/* The command that the run was first started with; borrowed. */
+const char *lk_checkpoint_command(const struct lk_checkpoint *c);
 
 /* Takes over the run's settings: see lk_config_adopt. */
 int lk_checkpoint_adopt(const struct lk_checkpoint *c, struct lk_train_config *config);

@@ -14,7 +14,8 @@ static void announce(struct lk_run *run) {
     struct lk_console *c = &run->console;
     lk_console_line(c, "pictures   %zu for training%s, %zu test, %zu classes%s; %zu skipped", run->train.n,
                     run->train.n_classes > 0 ? "" : " (no labels)", run->test.n, run->train.n_classes,
-                    run->train.n_classes > 0 && !run->has_test ? " (kNN: leave one out)" : "",
+                    run->train.n_classes > 0 && !run->has_test && run->config.knn_every > 0 ? " (kNN: leave one out)"
+                                                                                            : "",
                     run->train.n_bad + run->test.n_bad);
     lk_console_line(c, "network    %s, width %d, %s stem, %d x %d pixels: %.2f M parameters, %.2f M with heads",
                     lk_arch_name(s->arch.depth), s->arch.width, lk_stem_name(s->arch.stem), s->arch.image_size,

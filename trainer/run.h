@@ -17,7 +17,8 @@ struct lk_run {
     struct lk_train_config config;
     struct lk_settings settings;
     struct lk_console console;
-    char *command;           /* owned: as typed, for the records */
+    char *command;           /* owned: as the run was first started, for the records */
+    char *resumed_by;        /* owned: the command that resumed it last, or NULL */
     char *checkpoint, *best; /* owned: paths in the run folder */
     char started[32];        /* UTC */
     double began;            /* of this process's part, monotonic seconds */

@@ -86,7 +86,9 @@ static int open_checkpoint(struct lk_run *run, struct lk_checkpoint *c) {
     if (config->data == NULL)
         return lk_err(LK_EFORMAT, "%s does not say where the pictures are: give --data", run->checkpoint);
     run->progress = c->progress;
-    return 0;
+    run->resumed_by = run->command;
+    run->command = lk_strdup(lk_checkpoint_command(c));
+    return run->command == NULL ? LK_ENOMEM : 0;
 }
 
 static int make_folders(struct lk_run *run) {
@@ -263,6 +265,7 @@ void lk_run_close(struct lk_run *run) {
     free(run->checkpoint);
     free(run->best);
     free(run->command);
+    free(run->resumed_by);
     lk_config_free(&run->config);
     memset(run, 0, sizeof *run);
 }

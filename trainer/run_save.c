@@ -24,7 +24,7 @@ static int keep_best(struct lk_run *run, const struct lk_byol_state *state) {
         const char *name = (const char *)temporary.data;
         unlink(name);
         if (link(run->checkpoint, name) != 0 || rename(name, run->best) != 0)
-            rc = lk_checkpoint_write(run->best, &run->config, &run->progress, state);
+            rc = lk_checkpoint_write(run->best, run->command, &run->config, &run->progress, state);
         unlink(name);
     }
     lk_buf_free(&temporary);
@@ -38,7 +38,7 @@ int lk_run_checkpoint(struct lk_run *run, int best) {
     int rc = lk_runlog_flush(&run->log);
     p->metrics_bytes = run->log.bytes;
     if (rc || (rc = lk_byol_save(&run->byol, &state)) ||
-        (rc = lk_checkpoint_write(run->checkpoint, &run->config, p, &state)) ||
+        (rc = lk_checkpoint_write(run->checkpoint, run->command, &run->config, p, &state)) ||
         (best && (rc = keep_best(run, &state)))) {
         lk_byol_state_free(&state);
         return rc;
@@ -207,6 +207,8 @@ static void gather(const struct lk_run *run, struct facts *f, const char *status
     if (reason[0] != '\0')
         add(f, "reason", reason, 0);
     add(f, "command", run->command, 0);
+    if (run->resumed_by != NULL)
+        add(f, "resumed_by", run->resumed_by, 0);
     add(f, "version", LK_VERSION, 0);
     add(f, "started", run->started, 0);
     add(f, "updated", now, 0);

@@ -27,15 +27,25 @@ static struct lk_byol_state make_state(int filled) {
         memset(s.params, 0, s.n_params * 4), memset(s.stats, 0, s.n_stats * 4);
         memset(s.optimizer, 0, s.n_optimizer * 4), memset(s.teacher, 0, s.n_teacher * 4);
     } else {
-        s.params[0] = 1e-42f, s.params[1] = -0.0f, s.params[2] = 3.4e38f; /* denormal, sign, extreme: kept bit for bit */
+        s.params[0] = 1e-42f, s.params[1] = -0.0f,
+        s.params[2] = 3.4e38f; /* denormal, sign, extreme: kept bit for bit */
     }
     return s;
 }
 
 static struct lk_progress make_progress(void) {
-    struct lk_progress p = {.step = 1234567890123, .epoch = 7, .step_in_epoch = 13, .loss_sum = 1.0 / 3,
-                            .spread_sum = 1e-300, .knn = 48.046, .nn1 = -1, .best_knn = 50.5, .best_epoch = 6,
-                            .last_loss = .7, .metrics_bytes = 98765, .image_size = 32};
+    struct lk_progress p = {.step = 1234567890123,
+                            .epoch = 7,
+                            .step_in_epoch = 13,
+                            .loss_sum = 1.0 / 3,
+                            .spread_sum = 1e-300,
+                            .knn = 48.046,
+                            .nn1 = -1,
+                            .best_knn = 50.5,
+                            .best_epoch = 6,
+                            .last_loss = .7,
+                            .metrics_bytes = 98765,
+                            .image_size = 32};
     memset(p.data_hash, 'a', 64);
     return p;
 }
@@ -47,7 +57,7 @@ static void write_one(void) {
     struct lk_progress p = make_progress();
     lk_config_init(&c);
     LK_CHECK_INT(lk_config_parse(&c, 7, argv), 0);
-    LK_CHECK_INT(lk_checkpoint_write(path, &c, &p, &s), 0);
+    LK_CHECK_INT(lk_checkpoint_write(path, "likeness-trainer pretrain --data photos", &c, &p, &s), 0);
     lk_config_free(&c);
     lk_byol_state_free(&s);
 }
@@ -78,6 +88,7 @@ static void settings_come_back(void) {
     lk_config_init(&c);
     LK_CHECK_INT(lk_config_parse(&c, 2, argv), 0);
     LK_CHECK_INT(lk_checkpoint_adopt(&k, &c), 0);
+    LK_CHECK_STR(lk_checkpoint_command(&k), "likeness-trainer pretrain --data photos");
     lk_checkpoint_close(&k); /* what was adopted must not point into the file */
     LK_CHECK_INT(c.width, 16);
     LK_CHECK(c.lr == .0123456789);

@@ -47,8 +47,15 @@ static void write_three_steps_and_an_epoch(struct lk_runlog *log, uint64_t first
         struct lk_step_record r = {1, s, 1.25f / (float)s, .06f, .99f, .75};
         LK_CHECK_INT(lk_runlog_step(log, &r), 0);
     }
-    struct lk_epoch_record r = {.epoch = 1, .trained = 1, .loss = 1.0625, .spread = .75, .lr = .05f, .tau = .99f,
-                                .images_per_second = 123.456, .seconds = 9.87654, .evaluation = &e};
+    struct lk_epoch_record r = {.epoch = 1,
+                                .trained = 1,
+                                .loss = 1.0625,
+                                .spread = .75,
+                                .lr = .05f,
+                                .tau = .99f,
+                                .images_per_second = 123.456,
+                                .seconds = 9.87654,
+                                .evaluation = &e};
     LK_CHECK_INT(lk_runlog_epoch(log, &r), 0);
 }
 
@@ -59,11 +66,13 @@ static void metrics_have_the_reference_runs_field_names(void) {
     char *text = slurp(log.path);
     LK_REQUIRE(text != NULL);
     LK_CHECK_INT(strlen(text), log.bytes);
-    LK_CHECK_HOLDS(text, "{\"kind\": \"step\", \"epoch\": 1, \"step\": 2, \"loss\": 0.625, \"lr\": 0.06, \"tau\": 0.99, "
-                         "\"spread\": 0.75}\n");
-    LK_CHECK_HOLDS(text, "{\"kind\": \"epoch\", \"epoch\": 1, \"loss\": 1.0625, \"lr\": 0.05, \"tau\": 0.99, \"spread\": "
-                         "0.75, \"images_per_second\": 123.46, \"seconds\": 9.877, \"knn\": 48.05, \"nn1\": 44.5, "
-                         "\"uniformity\": -2.5, \"embedding_spread\": 0.8}\n");
+    LK_CHECK_HOLDS(text,
+                   "{\"kind\": \"step\", \"epoch\": 1, \"step\": 2, \"loss\": 0.625, \"lr\": 0.06, \"tau\": 0.99, "
+                   "\"spread\": 0.75}\n");
+    LK_CHECK_HOLDS(text,
+                   "{\"kind\": \"epoch\", \"epoch\": 1, \"loss\": 1.0625, \"lr\": 0.05, \"tau\": 0.99, \"spread\": "
+                   "0.75, \"images_per_second\": 123.46, \"seconds\": 9.877, \"knn\": 48.05, \"nn1\": 44.5, "
+                   "\"uniformity\": -2.5, \"embedding_spread\": 0.8}\n");
     free(text);
     lk_runlog_close(&log);
 }

@@ -16,7 +16,8 @@ static void cosine_follows_the_reference_run(void) {
 }
 
 static void warm_up_rises_to_the_peak_and_hands_over(void) {
-    struct lk_schedule s = {.lr = 1, .warmup_epochs = 2, .lr_cosine = 1, .tau = .99, .steps_per_epoch = 10, .epochs = 6};
+    struct lk_schedule s = {
+        .lr = 1, .warmup_epochs = 2, .lr_cosine = 1, .tau = .99, .steps_per_epoch = 10, .epochs = 6};
     LK_CHECK_NEAR(lk_schedule_lr(&s, 0), 1.0 / 20, 1e-7);
     LK_CHECK_NEAR(lk_schedule_lr(&s, 9), .5, 1e-7);
     LK_CHECK_NEAR(lk_schedule_lr(&s, 19), 1, 1e-7);
@@ -47,10 +48,8 @@ static void tau_goes_to_one_by_cosine_or_stays(void) {
 }
 
 static const struct lk_case cases[] = {
-    LK_CASE(cosine_follows_the_reference_run),
-    LK_CASE(warm_up_rises_to_the_peak_and_hands_over),
-    LK_CASE(constant_rate_stays_after_its_warm_up),
-    LK_CASE(a_run_that_is_all_warm_up_never_exceeds_the_peak),
+    LK_CASE(cosine_follows_the_reference_run),      LK_CASE(warm_up_rises_to_the_peak_and_hands_over),
+    LK_CASE(constant_rate_stays_after_its_warm_up), LK_CASE(a_run_that_is_all_warm_up_never_exceeds_the_peak),
     LK_CASE(tau_goes_to_one_by_cosine_or_stays),
 };
 
