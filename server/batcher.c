@@ -24,6 +24,8 @@ struct lk_batcher {
     struct lk_batcher_options options;
     struct queue single, bulk;
     int64_t first_ns; /* when the oldest entry came, while any waits */
+    int expected;     /* pictures on their way here */
+    int64_t batch_ns; /* how long batches take */
     int closing, broken, bulk_next;
     struct lk_batcher_stats stats;
     /* the thread's own */
@@ -68,7 +70,8 @@ static int wait_for_batch(struct lk_batcher *b) {
             pthread_cond_wait(&b->changed, &b->mutex);
             continue;
         }
-        int64_t begin = b->first_ns + (int64_t)b->options.max_delay_us * 1000;
+        int64_t delay = (int64_t)b->options.max_delay_us * 1000;
+        int64_t begin = b->first_ns + (b->expected > 0 && b->batch_ns > delay ? b->batch_ns : delay);
         if (now_ns() >= begin)
             return 1;
         struct timespec t = {.tv_sec = begin / 1000000000, .tv_nsec = begin % 1000000000};
@@ -133,6 +136,8 @@ static void compute(struct lk_batcher *b, int n) {
         b->broken = 1;
     b->stats.batches++;
     b->stats.entries += (uint64_t)n;
+    int64_t took = (int64_t)(seconds * 1e9);
+    b->batch_ns = b->batch_ns == 0 ? took : (7 * b->batch_ns + took) / 8;
     double rate = n / (seconds > 1e-9 ? seconds : 1e-9);
     b->stats.images_per_second = b->stats.images_per_second == 0 ? rate : 0.9 * b->stats.images_per_second + 0.1 * rate;
     pthread_mutex_unlock(&b->mutex);
@@ -230,6 +235,14 @@ int lk_batcher_submit(struct lk_batcher *batcher, struct lk_batch_entry *entry) 
     }
     pthread_mutex_unlock(&b->mutex);
     return rc;
+}
+
+void lk_batcher_expect(struct lk_batcher *batcher, int n) {
+    pthread_mutex_lock(&batcher->mutex);
+    batcher->expected += n;
+    if (n < 0 && batcher->expected == 0)
+        pthread_cond_signal(&batcher->changed);
+    pthread_mutex_unlock(&batcher->mutex);
 }
 
 struct waiter {

@@ -1,5 +1,6 @@
 /* The batcher: one thread that owns the engine and turns single pictures from many connections into batches. A batch
- * closes at max_batch, or max_delay after its first entry when the engine is idle. Entries whose client left or whose
+ * closes at max_batch, or max_delay after its first entry when the engine is idle; while pictures are announced by
+ * lk_batcher_expect (they are being decoded) it waits for those too, but never longer than a batch takes. Entries whose client left or whose
  * deadline passed are dropped before computing, and counted. Bulk entries never fill a batch while single ones wait:
  * at most half of each batch is bulk then. */
 #ifndef LK_SERVER_BATCHER_H
@@ -42,6 +43,9 @@ int lk_batcher_open(struct lk_batcher **out, struct lk_engine *engine, const str
 /* LK_ELIMIT (queue full), LK_ECANCELLED (closing), LK_EFAIL (engine out of service). A status given to done() is one of
  * LK_ECANCELLED (gone or late), LK_EFAIL (the engine), LK_EINVAL (no finite unit vector comes of this picture). */
 int lk_batcher_submit(struct lk_batcher *batcher, struct lk_batch_entry *entry);
+/* n more pictures are on their way to lk_batcher_submit, or -n are no longer: each announced one is taken back after it
+ * was submitted, or when it will not be. */
+void lk_batcher_expect(struct lk_batcher *batcher, int n);
 /* Submits and waits: for the canary, tools and tests. */
 int lk_batcher_embed(struct lk_batcher *batcher, const uint8_t *pixels, float *vector);
 void lk_batcher_stats(struct lk_batcher *batcher, struct lk_batcher_stats *out);

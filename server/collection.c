@@ -252,8 +252,11 @@ int lk_collection_open(struct lk_collection **out, const struct lk_collection_op
     lk_engine_space(c->engine, space);
     lk_log_info("model \"%s\" in %s on %s", lk_engine_model(c->engine)->name, lk_engine_precision(c->engine),
                 lk_engine_device(c->engine));
+    struct lk_batcher_options batcher = options->batcher;
+    if (!lk_engine_on_cpu(c->engine))
+        batcher.engine_cores = 0;
     if ((rc = embed_missing(c, space)) || (rc = lk_index_open(&c->index, c->dim)) || (rc = load_index(c, space)) ||
-        (rc = record(c, space, file_hash)) || (rc = lk_batcher_open(&c->batcher, c->engine, &options->batcher)) ||
+        (rc = record(c, space, file_hash)) || (rc = lk_batcher_open(&c->batcher, c->engine, &batcher)) ||
         (rc = lk_writer_open(&c->writer, c->store, c->index, space, c->dim)))
         goto fail;
     lk_log_info("catalogue \"%s\": %zu items, generation %lld", options->catalogue_path, lk_index_count(c->index),

@@ -173,6 +173,7 @@ static void decode_some(void *arg) {
         } else {
             submit(e, p);
         }
+        lk_batcher_expect(e->batcher, -1);
     }
     finish(e, 1);
 }
@@ -187,6 +188,7 @@ void lk_embedding_start(struct lk_embedding *e) {
     }
     e->next = 0;
     e->left = e->count + jobs;
+    lk_batcher_expect(e->batcher, (int)e->count);
     for (size_t i = 0; i < jobs; i++)
         lk_work_do(e->work, decode_some, e);
 }

@@ -135,6 +135,7 @@ const char *lk_engine_precision_class(const struct lk_engine *engine) {
     }
 }
 const char *lk_engine_device(const struct lk_engine *engine) { return engine->info.device; }
+int lk_engine_on_cpu(const struct lk_engine *engine) { return strcmp(engine->ops->name, "cpu") == 0; }
 void lk_engine_space(const struct lk_engine *engine, char hex[65]) { memcpy(hex, engine->space, sizeof engine->space); }
 
 int lk_engine_embed(struct lk_engine *engine, const uint8_t *pixels, int n, float *vectors) {

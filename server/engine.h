@@ -28,6 +28,7 @@ int lk_engine_max_batch(const struct lk_engine *engine);
 const char *lk_engine_precision(const struct lk_engine *engine);       /* "fp32", "bf16" */
 const char *lk_engine_precision_class(const struct lk_engine *engine); /* "f32", "bf16" */
 const char *lk_engine_device(const struct lk_engine *engine);          /* lk_backend_info.device */
+int lk_engine_on_cpu(const struct lk_engine *engine);                  /* 0: it computes on a device of its own */
 void lk_engine_space(const struct lk_engine *engine, char hex[65]);
 
 /* pixels[n][S][S][3] (from lk_preprocess) -> vectors[n][dim], 1 <= n <= max_batch. LK_EFAIL when the device failed:

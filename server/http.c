@@ -777,13 +777,13 @@ static void wait_a_little(struct lk_http *http) {
     pthread_cond_timedwait(&http->changed, &http->mutex, &t);
 }
 
-int lk_http_drain(struct lk_http *http, double drain_seconds) {
+int lk_http_drain(struct lk_http *http, double drain_seconds, int (*impatient)(void *arg), void *arg) {
     atomic_store(&http->drain_ns, lk_now_ns());
     atomic_store(&http->draining, 1);
     wake(http);
     int64_t end = lk_now_ns() + (int64_t)(drain_seconds * 1e9);
     pthread_mutex_lock(&http->mutex);
-    while (http->n_connections > 0 && lk_now_ns() < end && !atomic_load(&http->cut))
+    while (http->n_connections > 0 && lk_now_ns() < end && !(impatient && impatient(arg)))
         wait_a_little(http);
     int left = http->suspended;
     atomic_store(&http->cut, 1);
@@ -793,8 +793,6 @@ int lk_http_drain(struct lk_http *http, double drain_seconds) {
     pthread_mutex_unlock(&http->mutex);
     return left;
 }
-
-void lk_http_cut_drain(struct lk_http *http) { atomic_store(&http->cut, 1); }
 
 void lk_http_close(struct lk_http *http) {
     if (!http)

@@ -1,5 +1,6 @@
 /* likeness-server: opens what the configuration names, serves until SIGTERM or SIGINT, finishes what was begun. */
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <sys/resource.h>
 
@@ -23,6 +24,12 @@ static void raise_descriptors(long long connections) {
     }
 }
 
+/* A second signal ends the patience of the first. */
+static int told_again(void *stop) {
+    const struct timespec now = {0};
+    return sigtimedwait(stop, NULL, &now) > 0;
+}
+
 static int serve(const struct lk_config *config, const sigset_t *stop) {
     struct lk_server server = {.config = config};
     struct lk_work work = {0};
@@ -40,9 +47,9 @@ static int serve(const struct lk_config *config, const sigset_t *stop) {
             int signal_number = 0;
             sigwait(stop, &signal_number);
             lk_log_info("stopping: finishing what was begun");
-            int left = lk_http_drain(http, config->drain_seconds);
+            int left = lk_http_drain(http, config->drain_seconds, told_again, (void *)(uintptr_t)stop);
             if (left)
-                lk_log_warn("%d requests were let go after %g seconds", left, config->drain_seconds);
+                lk_log_warn("%d requests were let go", left);
         }
     }
     if (rc)

@@ -357,6 +357,20 @@ def test_a_stop_that_waits_too_long_lets_go():
         held.close()
 
 
+def test_a_second_signal_ends_the_patience():
+    with Server("--drain-seconds", "60") as s:
+        held = socket.create_connection(("127.0.0.1", s.port))
+        held.sendall(b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+        time.sleep(0.2)
+        s.process.terminate()
+        time.sleep(0.3)
+        assert s.process.poll() is None
+        start = time.time()
+        assert s.stop() == 0 and time.time() - start < 5
+        assert parse(held.recv(65536)).status == 503
+        held.close()
+
+
 def test_every_code_of_the_document_was_seen():
     if len(__import__("sys").argv) == 1:
         # internal_error and engine_unavailable need a broken device: tests/unit/server shows them.

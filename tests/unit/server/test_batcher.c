@@ -105,6 +105,36 @@ static void those_who_come_within_the_delay_share_a_batch(void) {
     free(a);
 }
 
+static void pictures_on_their_way_are_waited_for_but_not_for_ever(void) {
+    struct setup s;
+    LK_REQUIRE(set_up(&s, 8, 0, 1024));
+    struct ask *a = asks(4);
+    struct timespec t = {.tv_nsec = 100000000};
+    fake_hold(1); /* so that a batch takes 100 ms */
+    LK_CHECK_INT(lk_batcher_submit(s.batcher, &a[0].entry), 0);
+    fake_wait_until_computing();
+    nanosleep(&t, NULL);
+    fake_hold(0);
+    wait_for(a, 1);
+    lk_batcher_expect(s.batcher, 2);
+    LK_CHECK_INT(lk_batcher_submit(s.batcher, &a[1].entry), 0);
+    lk_batcher_expect(s.batcher, -1);
+    t.tv_nsec = 20000000;
+    nanosleep(&t, NULL);
+    LK_CHECK_INT(atomic_load(&a[1].done), 0); /* waits for the second */
+    LK_CHECK_INT(lk_batcher_submit(s.batcher, &a[2].entry), 0);
+    lk_batcher_expect(s.batcher, -1);
+    wait_for(a, 3);
+    LK_CHECK_INT(fake.sizes[1], 2);
+    lk_batcher_expect(s.batcher, 1); /* and this one never comes */
+    int64_t start = lk_now_ns();
+    LK_CHECK_INT(lk_batcher_submit(s.batcher, &a[3].entry), 0);
+    wait_for(a, 4);
+    LK_CHECK(atomic_load(&a[3].done) && lk_now_ns() - start < 2000000000);
+    tear_down(&s);
+    free(a);
+}
+
 static void the_late_and_the_gone_are_not_computed(void) {
     struct setup s;
     LK_REQUIRE(set_up(&s, 4, 0, 1024));
@@ -323,6 +353,7 @@ static void cores_in_use_never_pass_those_there_are(void) {
 static const struct lk_case cases[] = {
     LK_CASE(everyone_gets_his_own_vector_in_order),
     LK_CASE(those_who_come_within_the_delay_share_a_batch),
+    LK_CASE(pictures_on_their_way_are_waited_for_but_not_for_ever),
     LK_CASE(the_late_and_the_gone_are_not_computed),
     LK_CASE(bulk_fills_half_a_batch_while_single_ones_wait),
     LK_CASE(with_a_batch_of_one_bulk_and_single_take_turns),
