@@ -38,23 +38,28 @@ static int cores(double quota, double period, int most) {
     return n < quota / period ? n + 1 : n;
 }
 
+/* The number in a group's file; 0 when there is no file or no number ("max"). *next: what follows in `line`. */
+static double read_number(char *line, int size, const char *path, char **next) {
+    *next = line;
+    return read_line(line, size, path) ? strtod(line, next) : 0;
+}
+
 /* A quota may stand in the group itself or in any group above it: `path` is shortened part by part. */
 static int limit_by_groups(int n, char *path, int version2) {
     for (;;) {
-        char file[1200], line[128];
-        double quota = 0, period = 0;
-        if (version2) {
+        char file[1200], line[128], *next;
+        double quota, period;
+        if (version2) { /* one file holds both */
             snprintf(file, sizeof file, "/sys/fs/cgroup%.1000s/cpu.max", path);
-            if (read_line(line, sizeof line, file) && sscanf(line, "%lf %lf", &quota, &period) == 2)
-                n = cores(quota, period, n); /* "max 100000" has no first number */
+            quota = read_number(line, sizeof line, file, &next);
+            period = quota > 0 ? strtod(next, NULL) : 0;
         } else {
             snprintf(file, sizeof file, "/sys/fs/cgroup/cpu%.1000s/cpu.cfs_quota_us", path);
-            if (read_line(line, sizeof line, file) && sscanf(line, "%lf", &quota) == 1) {
-                snprintf(file, sizeof file, "/sys/fs/cgroup/cpu%.1000s/cpu.cfs_period_us", path);
-                if (read_line(line, sizeof line, file) && sscanf(line, "%lf", &period) == 1)
-                    n = cores(quota, period, n);
-            }
+            quota = read_number(line, sizeof line, file, &next); /* -1: none */
+            snprintf(file, sizeof file, "/sys/fs/cgroup/cpu%.1000s/cpu.cfs_period_us", path);
+            period = quota > 0 ? read_number(line, sizeof line, file, &next) : 0;
         }
+        n = cores(quota, period, n);
         char *slash = strrchr(path, '/');
         if (slash == NULL)
             return n;

@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -25,39 +26,36 @@ struct walk {
     size_t n_seen, seen_capacity;
 };
 
-/* Grows *array so that one more element fits. */
-static int grow(void **array, size_t count, size_t *capacity, size_t size) {
+/* Room for one more element: `array` itself or a larger one; NULL when memory ran out, and `array` stays. */
+static void *grow(void *array, size_t count, size_t *capacity, size_t size) {
     if (count < *capacity)
-        return 0;
+        return array;
     size_t wanted = *capacity ? *capacity * 2 : 32;
-    void *p = realloc(*array, wanted * size);
+    void *p = realloc(array, wanted * size);
     if (p == NULL)
-        return lk_err(LK_ENOMEM, "out of memory for a list of %zu files", wanted);
-    *array = p;
-    *capacity = wanted;
-    return 0;
+        lk_err(LK_ENOMEM, "out of memory for a list of %zu files", wanted);
+    else
+        *capacity = wanted;
+    return p;
 }
 
 static int list_append(struct lk_fs_list *list, size_t *capacity, const char *text) {
-    void *paths = list->paths;
-    int rc = grow(&paths, list->count, capacity, sizeof *list->paths);
+    char **paths = grow(list->paths, list->count, capacity, sizeof *paths);
+    if (paths == NULL)
+        return LK_ENOMEM;
     list->paths = paths;
-    char *copy = rc == 0 ? lk_strdup(text) : NULL;
+    char *copy = lk_strdup(text);
     if (copy == NULL)
         return LK_ENOMEM;
-    list->paths[list->count++] = copy;
+    paths[list->count++] = copy;
     return 0;
 }
 
 static char *join(const char *folder, const char *name) {
-    size_t a = strlen(folder), b = strlen(name);
-    char *path = lk_calloc(a + b + 2, 1);
-    if (path == NULL)
-        return NULL;
-    memcpy(path, folder, a);
-    if (a > 0 && folder[a - 1] != '/')
-        path[a++] = '/';
-    memcpy(path + a, name, b);
+    size_t n = strlen(folder), size = n + strlen(name) + 2;
+    char *path = lk_calloc(size, 1);
+    if (path != NULL)
+        snprintf(path, size, "%s%s%s", folder, n > 0 && folder[n - 1] != '/' ? "/" : "", name);
     return path;
 }
 
@@ -70,12 +68,11 @@ static int enter(struct walk *w, const struct stat *s) {
     for (size_t i = 0; i < w->n_seen; i++)
         if (w->seen[i].device == s->st_dev && w->seen[i].inode == s->st_ino)
             return 0;
-    void *seen = w->seen;
-    int rc = grow(&seen, w->n_seen, &w->seen_capacity, sizeof *w->seen);
+    struct folder_id *seen = grow(w->seen, w->n_seen, &w->seen_capacity, sizeof *seen);
+    if (seen == NULL)
+        return LK_ENOMEM;
     w->seen = seen;
-    if (rc != 0)
-        return rc;
-    w->seen[w->n_seen++] = (struct folder_id){s->st_dev, s->st_ino};
+    seen[w->n_seen++] = (struct folder_id){s->st_dev, s->st_ino};
     return 1;
 }
 

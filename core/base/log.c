@@ -70,8 +70,8 @@ void lk_log(enum lk_log_level level, const char *format, ...) {
         message[--length] = '\0';
     n += copy_clean(line + n, sizeof line - n - 5, message + end);
     if (wanted >= (int)sizeof message) {
-        memcpy(line + n, "...", 3);
-        n += 3;
+        for (int i = 0; i < 3; i++)
+            line[n++] = '.';
     }
     line[n++] = '\n';
     for (size_t done = 0; done < n;) {

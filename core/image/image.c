@@ -47,9 +47,8 @@ static void turn_half(struct lk_image *image) {
 
 static int transpose(struct lk_image *image) {
     struct lk_image out;
-    int rc = lk_image_alloc(&out, image->height, image->width);
-    if (rc != 0)
-        return rc;
+    if (lk_image_alloc(&out, image->height, image->width) != 0 || out.pixels == NULL)
+        return LK_ENOMEM;
     enum { BLOCK = 32 }; /* so that the columns read stay in the cache */
     for (int y0 = 0; y0 < image->height; y0 += BLOCK)
         for (int x0 = 0; x0 < image->width; x0 += BLOCK)

@@ -100,7 +100,8 @@ static void filter_column(uint8_t *restrict out, const uint8_t *restrict in, siz
         out[x] = clip(sums[x]);
 }
 
-int lk_image__resample(uint8_t *out, const struct lk_image *in, const struct lk_window *v) {
+int lk_image__resample(uint8_t *out, const struct lk_image *in, const struct lk_window *window) {
+    const struct lk_window *v = window;
     struct filter fx = {0}, fy = {0};
     uint8_t *rows = NULL;
     int32_t *sums = NULL;

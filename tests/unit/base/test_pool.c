@@ -59,6 +59,22 @@ static void what_a_loop_wrote_is_visible(void) {
     free(values);
 }
 
+static void finish_late(void *arg, size_t i) {
+    usleep(i == 0 ? 0 : 2000);
+    atomic_fetch_add((atomic_int *)arg, 1);
+}
+
+static void a_loop_waits_for_its_slowest_index(void) {
+    struct lk_pool *pool;
+    LK_REQUIRE(lk_pool_open(&pool, 4, 0) == 0);
+    for (int round = 0; round < 20; round++) {
+        atomic_int done = 0;
+        lk_pool_for(pool, 4, finish_late, &done);
+        LK_CHECK_INT(atomic_load(&done), 4);
+    }
+    lk_pool_close(pool);
+}
+
 static void inner_loop(void *arg, size_t i) {
     struct counts *c = arg;
     (void)i;
@@ -235,6 +251,7 @@ static void the_affinity_mask_is_respected(void) {
 static const struct lk_case cases[] = {
     LK_CASE(a_loop_runs_each_index_once),
     LK_CASE(what_a_loop_wrote_is_visible),
+    LK_CASE(a_loop_waits_for_its_slowest_index),
     LK_CASE(loops_nest_and_may_run_side_by_side),
     LK_CASE(a_full_queue_is_busy_and_close_runs_what_waits),
     LK_CASE(a_closing_pool_takes_no_jobs),

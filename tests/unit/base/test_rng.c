@@ -101,7 +101,7 @@ static void shuffle_is_a_fair_permutation(void) {
     }
     for (int i = 0; i < N; i++)
         for (int j = 0; j < N; j++)
-            LK_CHECK_NEAR(at[i][j], EPOCHS / N, 5 * sqrt(EPOCHS / N));
+            LK_CHECK_NEAR(at[i][j], (double)EPOCHS / N, 5 * sqrt((double)EPOCHS / N));
 }
 
 static const struct lk_case cases[] = {

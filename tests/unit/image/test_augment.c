@@ -15,7 +15,7 @@ static uint8_t *make_picture(int width, int height) {
     static uint8_t pixels[MAX_PIXELS * 3];
     for (int y = 0; y < height; y++)
         for (int x = 0; x < width; x++) {
-            struct lk_philox w = lk_rng(1, (uint64_t)(y * width + x), LK_RNG_TEST, 0, 0);
+            struct lk_philox w = lk_rng(1, (uint32_t)y * (uint32_t)width + (uint32_t)x, LK_RNG_TEST, 0, 0);
             uint8_t *p = pixels + 3 * (y * width + x);
             p[0] = (uint8_t)(w.v[0] % 64 + (uint32_t)(x * 190 / width));
             p[1] = (uint8_t)(w.v[1] % 64 + (uint32_t)(y * 190 / height));
@@ -81,7 +81,8 @@ static struct lk_view draw(const struct lk_augment *a, int width, int height, ui
 static void reference_crop(const struct lk_augment *a, int width, int height, unsigned short state[3], int *w, int *h) {
     for (int i = 0; i < 10; i++) {
         double area = width * height * (a->crop_min + erand48(state) * ((double)a->crop_max - a->crop_min));
-        double low = log(a->ratio_min), ratio = exp(low + erand48(state) * (log(a->ratio_max) - low));
+        double low = log((double)a->ratio_min), high = log((double)a->ratio_max);
+        double ratio = exp(low + erand48(state) * (high - low));
         *w = (int)lrint(sqrt(area * ratio)), *h = (int)lrint(sqrt(area / ratio));
         if (*w > 0 && *w <= width && *h > 0 && *h <= height)
             return;
@@ -200,7 +201,7 @@ static void jitter_is_uniform_and_its_order_too(void) {
     int kinds = 0;
     for (int i = 0; i < 256; i++)
         if (orders[i] > 0) {
-            LK_CHECK_NEAR(orders[i], N / 24, 5 * sqrt(N / 24));
+            LK_CHECK_NEAR(orders[i], N / 24.0, 5 * sqrt(N / 24.0));
             kinds++;
         }
     LK_CHECK_INT(kinds, 24);

@@ -1,5 +1,6 @@
 /* Is every damaged, hostile or foreign file refused with a sentence, before memory is taken for it, and without a leak? */
 #include "image/decode.h"
+#include "image/image_internal.h"
 #include "pictures.h"
 
 /* --- Memory, watched ----------------------------------------------------------------------------------------- */
@@ -36,6 +37,7 @@ static void *count(void *p) {
     return p;
 }
 
+/* NOLINTBEGIN(readability-inconsistent-declaration-parameter-name) */
 void *malloc(size_t n) { return refuse(n) ? NULL : count(__libc_malloc(n)); }
 void *calloc(size_t n, size_t size) { return refuse(n * size) ? NULL : count(__libc_calloc(n, size)); }
 void *realloc(void *p, size_t n) {
@@ -47,6 +49,7 @@ void free(void *p) {
     memory.live -= memory.armed && p != NULL;
     __libc_free(p);
 }
+/* NOLINTEND(readability-inconsistent-declaration-parameter-name) */
 #endif
 
 /* Decodes with the memory watched; *total is what was asked for, where that is known. */
@@ -389,6 +392,37 @@ static void damaged_exif_is_ignored(void) {
     }
 }
 
+/* The parser by itself, since libjpeg refuses most of these files before it is asked. */
+static void exif_is_read_inside_its_bytes_only(void) {
+    struct lk_buf file = data_read("images/orientation6.jpg");
+    LK_CHECK_INT(lk_exif__orientation(file.data, file.size), 6);
+    int found = 0;
+    for (size_t n = 0; n < 400 && n < file.size; n++) {
+        uint8_t *part = lk_calloc(n, 1); /* of exactly that size, for AddressSanitizer */
+        LK_REQUIRE(part != NULL);
+        memcpy(part, file.data, n);
+        int orientation = lk_exif__orientation(part, n);
+        LK_CHECK(orientation == 1 || orientation == 6);
+        found += orientation == 6;
+        for (size_t i = 2; i < n; i++)
+            for (int value = 0; value < 256; value += 51) {
+                uint8_t kept = part[i];
+                part[i] = (uint8_t)value;
+                orientation = lk_exif__orientation(part, n);
+                LK_REQUIRE(orientation >= 1 && orientation <= 8);
+                part[i] = kept;
+            }
+        free(part);
+    }
+    LK_CHECK(found > 0);
+    long segment = find_marker(&file, 0xE1, 0);
+    LK_REQUIRE(segment > 0);
+    size_t end = (size_t)segment + 2 + ((size_t)file.data[segment + 2] << 8 | file.data[segment + 3]);
+    LK_CHECK_INT(lk_exif__orientation(file.data, end), 6);
+    LK_CHECK_INT(lk_exif__orientation(file.data, end - 1), 1); /* the segment reaches past the end */
+    lk_buf_free(&file);
+}
+
 /* --- Any file ------------------------------------------------------------------------------------------------ */
 
 static void foreign_files_are_named(void) {
@@ -519,6 +553,7 @@ static const struct lk_case cases[] = {
     LK_CASE(jpeg_segments_that_are_wrong),
     LK_CASE(jpeg_scans_are_bounded),
     LK_CASE(damaged_exif_is_ignored),
+    LK_CASE(exif_is_read_inside_its_bytes_only),
     LK_CASE(foreign_files_are_named),
     LK_CASE(a_file_cut_off_anywhere_is_refused),
     LK_CASE(a_png_with_any_byte_changed_is_refused),
