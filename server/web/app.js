@@ -226,7 +226,7 @@ function searchFile(file) {
   search();
 }
 
-function followAddress() {
+function followAddress(event) { // without an event: the page has just opened
   if (!location.hash.startsWith("#/like/")) {
     return;
   }
@@ -241,7 +241,7 @@ function followAddress() {
   showQueryImage(imageUrl(id), id);
   showSubject(null);
   $("search-title").scrollIntoView();
-  search(true);
+  search(Boolean(event));
 }
 
 // --- Catalogue --------------------------------------------------------------------------------------------------------
