@@ -36,10 +36,16 @@ struct lk_backend {
     void *span_norms; /* device: scratch of update */
 };
 
+enum lk_cuda_epilogue {
+    LK_CUDA_BARE,
+    LK_CUDA_BIAS, /* training: layers with a bias and no norm */
+    LK_CUDA_WHOLE /* inference: bias (a folded norm's too), residual, ReLU */
+};
+
 /* Prepared work of one node. Shapes are padded: in_pad, out_pad are multiples of 8. */
 struct lk_node_plan {
     struct lk_graph_plan *forward, *backward_data, *backward_weights;
-    int fused; /* forward includes bias, residual and ReLU (inference) */
+    enum lk_cuda_epilogue epilogue; /* what forward includes */
     int in_pad, out_pad;
     void *weights;        /* KRSC in the compute type */
     float *scale, *shift; /* [out_pad]: gamma and beta of training, folded bias of inference, or the plain bias */
@@ -91,7 +97,7 @@ void lk_cuda__plan_free(struct lk_plan *plan);
 int lk_cuda__set_weights(struct lk_plan *plan, const float *params, const float *stats);
 /* The operation graphs of one convolution or linear node, also asked by the check on machines without a device. */
 int lk_cuda__conv_graph(struct lk_graph **out, const struct lk_node *node, int batch, enum lk_graph_type type,
-                        enum lk_graph_conv kind, int fused, const char *purpose);
+                        enum lk_graph_conv kind, enum lk_cuda_epilogue epilogue, const char *purpose);
 int lk_cuda__pad(int channels);
 
 /* input.c: in and out.  pass.c: memory and forward.  backward.c: the rest of a training step. */

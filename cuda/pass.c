@@ -182,7 +182,7 @@ int lk_cuda__conv(struct lk_pass *pass, int node) {
     void *residual = n->residual >= 0 ? pass->edges[n->residual] : NULL;
     void *pointers[8] = {pass->edges[n->input], np->weights, pass->raw[node], np->shift, residual};
     int code = lk_graph_run(np->forward, pointers, p->workspace);
-    if (!code && p->purpose == LK_INFERENCE && !np->fused) {
+    if (!code && p->purpose == LK_INFERENCE && np->epilogue == LK_CUDA_BARE) {
         struct lk_rows rows = lk_cuda__rows(p, node);
         code = lk_cuda_activate(p->b->stream, &rows, pass->edges[node + 1], pass->raw[node], np->shift, residual,
                                 n->relu);
@@ -216,8 +216,10 @@ int lk_cuda__bn_apply(struct lk_pass *pass, int node) {
 int lk_cuda__activate_node(struct lk_pass *pass, int node) {
     const struct lk_plan *p = lk_cuda__enter(pass);
     const struct lk_node *n = &p->net->nodes[node];
+    const struct lk_node_plan *np = &p->nodes[node];
     struct lk_rows rows = lk_cuda__rows(p, node);
-    return lk_cuda_activate(p->b->stream, &rows, pass->edges[node + 1], pass->raw[node], p->nodes[node].shift,
+    return lk_cuda_activate(p->b->stream, &rows, pass->edges[node + 1], pass->raw[node],
+                            np->epilogue == LK_CUDA_BARE ? np->shift : NULL,
                             n->residual >= 0 ? pass->edges[n->residual] : NULL, n->relu);
 }
 

@@ -10,52 +10,57 @@ int lk_cuda__pad(int channels) { return (channels + 7) / 8 * 8; }
 
 static int has_weights(const struct lk_node *n) { return n->kind == LK_NODE_CONV || n->kind == LK_NODE_LINEAR; }
 
+/* y = w * x [+ residual] + bias [ReLU], in float until y is stored. Tensors 3 and 4 are bias and residual. */
+static void conv_with_epilogue(struct lk_graph *g, const struct lk_node *n, int batch, int co, enum lk_graph_type t,
+                               const int xwy[3], const int filter[3], int whole) {
+    int bias = lk_graph_tensor(g, LK_G_F32, 1, co, 1, 1), y = xwy[2];
+    int residual = whole && n->residual >= 0 ? lk_graph_tensor(g, t, batch, co, n->out_h, n->out_w) : -1;
+    int at = lk_graph_virtual(g, LK_G_F32, batch, co, n->out_h, n->out_w);
+    lk_graph_conv(g, LK_G_FORWARD, xwy[0], xwy[1], at, filter[0], filter[1], filter[2]);
+    if (residual >= 0) {
+        int next = lk_graph_virtual(g, LK_G_F32, batch, co, n->out_h, n->out_w);
+        lk_graph_pointwise(g, LK_G_ADD, at, residual, next);
+        at = next;
+    }
+    if (whole && n->relu) {
+        int next = lk_graph_virtual(g, LK_G_F32, batch, co, n->out_h, n->out_w);
+        lk_graph_pointwise(g, LK_G_ADD, at, bias, next);
+        lk_graph_pointwise(g, LK_G_RELU, next, -1, y);
+    } else {
+        lk_graph_pointwise(g, LK_G_ADD, at, bias, y);
+    }
+}
+
 int lk_cuda__conv_graph(struct lk_graph **out, const struct lk_node *n, int batch, enum lk_graph_type t,
-                        enum lk_graph_conv kind, int fused, const char *purpose) {
-    int ci = lk_cuda__pad(n->in_c), co = lk_cuda__pad(n->out_c), x, w, y, code;
-    int kernel = n->kind == LK_NODE_LINEAR ? 1 : n->kernel, stride = n->kind == LK_NODE_LINEAR ? 1 : n->stride;
-    int pad = n->kind == LK_NODE_LINEAR ? 0 : n->pad;
+                        enum lk_graph_conv kind, enum lk_cuda_epilogue epilogue, const char *purpose) {
+    int ci = lk_cuda__pad(n->in_c), co = lk_cuda__pad(n->out_c), linear = n->kind == LK_NODE_LINEAR, x, w, y, code;
+    int kernel = linear ? 1 : n->kernel, stride = linear ? 1 : n->stride, pad = linear ? 0 : n->pad;
+    const char *what = kind == LK_G_FORWARD         ? "forward"
+                       : kind == LK_G_BACKWARD_DATA ? "data gradient"
+                                                    : "filter gradient";
     char name[96];
-    snprintf(name, sizeof name, "%s of %s (batch %d, %s)",
-             kind == LK_G_FORWARD         ? "forward"
-             : kind == LK_G_BACKWARD_DATA ? "data gradient"
-                                          : "filter gradient",
-             n->name, batch, purpose);
+    snprintf(name, sizeof name, "%s of %s (batch %d, %s)", what, n->name, batch, purpose);
     if ((code = lk_graph_begin(out, name))) {
         return code;
     }
     x = lk_graph_tensor(*out, t, batch, ci, n->in_h, n->in_w);
     w = lk_graph_tensor(*out, t, co, ci, kernel, kernel);
     y = lk_graph_tensor(*out, t, batch, co, n->out_h, n->out_w);
-    if (!fused) {
+    if (epilogue == LK_CUDA_BARE) {
         lk_graph_conv(*out, kind, x, w, y, kernel, stride, pad);
-        return LK_OK;
-    }
-    int bias = lk_graph_tensor(*out, LK_G_F32, 1, co, 1, 1);
-    int residual = n->residual >= 0 ? lk_graph_tensor(*out, t, batch, co, n->out_h, n->out_w) : -1;
-    int at = lk_graph_virtual(*out, LK_G_F32, batch, co, n->out_h, n->out_w);
-    lk_graph_conv(*out, kind, x, w, at, kernel, stride, pad);
-    if (residual >= 0) {
-        int next = lk_graph_virtual(*out, LK_G_F32, batch, co, n->out_h, n->out_w);
-        lk_graph_pointwise(*out, LK_G_ADD, at, residual, next);
-        at = next;
-    }
-    if (n->relu) {
-        int next = lk_graph_virtual(*out, LK_G_F32, batch, co, n->out_h, n->out_w);
-        lk_graph_pointwise(*out, LK_G_ADD, at, bias, next);
-        lk_graph_pointwise(*out, LK_G_RELU, next, -1, y);
     } else {
-        lk_graph_pointwise(*out, LK_G_ADD, at, bias, y);
+        const int xwy[3] = {x, w, y}, filter[3] = {kernel, stride, pad};
+        conv_with_epilogue(*out, n, batch, co, t, xwy, filter, epilogue == LK_CUDA_WHOLE);
     }
     return LK_OK;
 }
 
-static int build_one(struct lk_plan *p, const struct lk_node *n, enum lk_graph_conv kind, int fused,
-                     struct lk_graph_plan **out) {
+static int build_one(struct lk_plan *p, const struct lk_node *n, enum lk_graph_conv kind,
+                     enum lk_cuda_epilogue epilogue, struct lk_graph_plan **out) {
     static const enum lk_graph_type types[] = {[LK_E_F32] = LK_G_F32, [LK_E_BF16] = LK_G_BF16, [LK_E_F16] = LK_G_F16};
     struct lk_graph_policy policy = {.exact = p->precision == LK_FP32, .deterministic = 1};
     struct lk_graph *g = NULL;
-    int code = lk_cuda__conv_graph(&g, n, p->batch, types[p->t], kind, fused, lk_precision_name(p->precision));
+    int code = lk_cuda__conv_graph(&g, n, p->batch, types[p->t], kind, epilogue, lk_precision_name(p->precision));
     if (!code) {
         code = lk_graph_build(g, p->b->graphs, &policy, out);
     }
@@ -75,15 +80,18 @@ static int plan_node(struct lk_plan *p, int i) {
     if (!has_weights(n)) {
         return LK_OK;
     }
-    /* A fused epilogue is an offer: where no engine takes it the plain convolution and our own epilogue run. */
-    if (p->purpose == LK_INFERENCE && build_one(p, n, LK_G_FORWARD, 1, &np->forward) == LK_OK) {
-        np->fused = 1;
-    } else if ((code = build_one(p, n, LK_G_FORWARD, 0, &np->forward))) {
+    /* A fused epilogue is an offer: where no engine takes it the plain convolution and our own epilogue run. A bias is
+     * fused in training too, so that it is added before the sum is rounded. */
+    np->epilogue = p->purpose == LK_INFERENCE ? LK_CUDA_WHOLE : n->bias && !n->bn ? LK_CUDA_BIAS : LK_CUDA_BARE;
+    if (np->epilogue != LK_CUDA_BARE && build_one(p, n, LK_G_FORWARD, np->epilogue, &np->forward) != LK_OK) {
+        np->epilogue = LK_CUDA_BARE;
+    }
+    if (np->epilogue == LK_CUDA_BARE && (code = build_one(p, n, LK_G_FORWARD, LK_CUDA_BARE, &np->forward))) {
         return code;
     }
     if (p->purpose == LK_TRAIN) {
-        if ((code = build_one(p, n, LK_G_BACKWARD_FILTER, 0, &np->backward_weights)) ||
-            (n->input && (code = build_one(p, n, LK_G_BACKWARD_DATA, 0, &np->backward_data)))) {
+        if ((code = build_one(p, n, LK_G_BACKWARD_FILTER, LK_CUDA_BARE, &np->backward_weights)) ||
+            (n->input && (code = build_one(p, n, LK_G_BACKWARD_DATA, LK_CUDA_BARE, &np->backward_data)))) {
             return code;
         }
     }

@@ -13,14 +13,16 @@
 #include "check.h"
 #include "cuda/cuda_internal.h"
 
-enum use { FORWARD, DATA_GRADIENT, FILTER_GRADIENT, FUSED, USES };
-static const char *const use_names[] = {"forward", "data gradient", "filter gradient", "fused inference"};
-static const enum lk_graph_conv convs[] = {LK_G_FORWARD, LK_G_BACKWARD_DATA, LK_G_BACKWARD_FILTER, LK_G_FORWARD};
+enum use { FORWARD, DATA_GRADIENT, FILTER_GRADIENT, BIASED, FUSED, USES };
+static const char *const use_names[] = {"forward", "data gradient", "filter gradient", "forward with bias",
+                                        "fused inference"};
+static const enum lk_graph_conv convs[] = {LK_G_FORWARD, LK_G_BACKWARD_DATA, LK_G_BACKWARD_FILTER, LK_G_FORWARD,
+                                           LK_G_FORWARD};
 static const enum lk_graph_type types[] = {[LK_FP32] = LK_G_F32, [LK_BF16] = LK_G_BF16, [LK_FP16] = LK_G_F16};
 
 /* What may have no engine: a fused epilogue in fp32 without TF32, for which the plan runs the plain convolution and our
  * own epilogue. Everything else is required. */
-static int may_fall_back(enum use use, enum lk_precision precision) { return use == FUSED && precision == LK_FP32; }
+static int may_fall_back(enum use use, enum lk_precision precision) { return use >= BIASED && precision == LK_FP32; }
 
 static struct lk_graph_device *h100;
 
@@ -46,7 +48,7 @@ struct shapes {
 static int same_shape(const struct lk_node *a, const struct lk_node *b) {
     return a->in_c == b->in_c && a->in_h == b->in_h && a->in_w == b->in_w && a->out_c == b->out_c &&
            a->kernel == b->kernel && a->stride == b->stride && a->relu == b->relu &&
-           (a->residual >= 0) == (b->residual >= 0) && (a->input == 0) == (b->input == 0);
+           (a->residual >= 0) == (b->residual >= 0) && (a->input == 0) == (b->input == 0) && a->bias == b->bias;
 }
 
 static void add_shapes(struct shapes *s, const struct lk_arch *arch, const struct lk_heads *heads) {
@@ -89,7 +91,10 @@ static int check_one(const struct lk_node *n, int batch, enum lk_precision preci
                      struct lk_graph_support *out) {
     struct lk_graph_policy policy = {.exact = precision == LK_FP32, .deterministic = 1};
     struct lk_graph *g = NULL;
-    int rc = lk_cuda__conv_graph(&g, n, batch, types[precision], convs[use], use == FUSED,
+    int rc = lk_cuda__conv_graph(&g, n, batch, types[precision], convs[use],
+                                 use == FUSED    ? LK_CUDA_WHOLE
+                                 : use == BIASED ? LK_CUDA_BIAS
+                                                 : LK_CUDA_BARE,
                                  lk_precision_name(precision));
     if (!rc) {
         rc = lk_graph_check(g, h100, &policy, tries, out);
@@ -102,7 +107,7 @@ static int wanted(const struct lk_node *n, enum lk_precision precision, enum use
     if (precision == LK_FP16 && use != FUSED) {
         return 0; /* fp16 serves */
     }
-    return use != DATA_GRADIENT || n->input != 0;
+    return use == DATA_GRADIENT ? n->input != 0 : use == BIASED ? n->bias : 1;
 }
 
 /* --- Heuristics for everything. */
@@ -112,7 +117,7 @@ static void ask_for(const struct shapes *s, const int *batches, size_t n_batches
         const struct lk_node *n = &s->node[i];
         for (size_t k = 0; k < n_batches; k++) {
             for (int p = LK_FP32; p <= LK_FP16; p++) {
-                for (int use = training ? FORWARD : FUSED; use <= (training ? FILTER_GRADIENT : FUSED); use++) {
+                for (int use = training ? FORWARD : FUSED; use <= (training ? BIASED : FUSED); use++) {
                     struct lk_graph_support support;
                     int rc;
                     if (!wanted(n, (enum lk_precision)p, (enum use)use)) {
@@ -178,9 +183,10 @@ static void one_plan_of_each_kind_is_built(void) {
     collect(&s, 0);
     for (int i = 0; i < s.n; i++) { /* a kind: filter, stride, epilogue, linear or not */
         int k = 0;
-        while (k < kinds.n && !(kinds.node[k].kernel == s.node[i].kernel && kinds.node[k].stride == s.node[i].stride &&
-                                kinds.node[k].relu == s.node[i].relu && kinds.node[k].kind == s.node[i].kind &&
-                                (kinds.node[k].residual >= 0) == (s.node[i].residual >= 0))) {
+        while (k < kinds.n &&
+               !(kinds.node[k].kernel == s.node[i].kernel && kinds.node[k].stride == s.node[i].stride &&
+                 kinds.node[k].relu == s.node[i].relu && kinds.node[k].bias == s.node[i].bias &&
+                 kinds.node[k].kind == s.node[i].kind && (kinds.node[k].residual >= 0) == (s.node[i].residual >= 0))) {
             k++;
         }
         if (k == kinds.n) {
