@@ -16,8 +16,9 @@ enum { EPOCH_SAVE_SECONDS = 60, STEP_SAVE_SECONDS = 600 };
 /* Results of steps that have been issued and not read yet: a ring. */
 struct in_flight {
     struct lk_step_record record[LK_LOSS_RING];
-    uint64_t issued, read; /* steps in all */
+    uint64_t issued, read, first; /* steps in all; first: read when this began */
     float last_loss;
+    double last_step, per_step; /* seconds */
 };
 
 static double root_of_dimension(const struct lk_run *run) { return sqrt((double)run->net.output_dim); }
@@ -47,20 +48,28 @@ static int read_results(struct lk_run *run, struct in_flight *f, uint64_t keep) 
     return 0;
 }
 
-static void show_progress(struct lk_run *run, const struct in_flight *f, double epoch_seconds) {
+/* Time of a step as shown: a moving mean over about 30 steps, so that it follows a machine whose load changes. */
+static void note_step_time(struct in_flight *f, double now) {
+    double took = now - f->last_step;
+    f->per_step = f->per_step > 0 ? f->per_step + (took - f->per_step) / 30 : took;
+    f->last_step = now;
+}
+
+static void show_progress(struct lk_run *run, const struct in_flight *f) {
     if (!lk_console_due(&run->console))
         return;
     const struct lk_progress *p = &run->progress;
     uint64_t per = run->settings.schedule.steps_per_epoch, all = lk_schedule_steps(&run->settings.schedule);
-    double per_step = epoch_seconds / (double)(p->step_in_epoch > 0 ? p->step_in_epoch : 1);
-    char eta[32], knn[48] = "";
-    lk_console_duration(eta, per_step * (double)(all - p->step));
+    char eta[32], knn[48] = "", loss[48] = "";
+    lk_console_duration(eta, f->per_step * (double)(all - p->step));
     if (p->knn >= 0)
         snprintf(knn, sizeof knn, "  kNN %.2f %%", p->knn);
+    if (f->read > f->first)
+        snprintf(loss, sizeof loss, "  loss %.4f", (double)f->last_loss);
     lk_console_progress(&run->console,
-                        "epoch %" PRIu64 "/%" PRIu64 "  step %" PRIu64 "/%" PRIu64 "  loss %.4f  %.0f img/s  ETA %s%s",
-                        p->epoch + 1, run->settings.schedule.epochs, p->step_in_epoch, per, (double)f->last_loss,
-                        (double)run->loader.batch / per_step, eta, knn);
+                        "epoch %" PRIu64 "/%" PRIu64 "  step %" PRIu64 "/%" PRIu64 "%s  %.0f img/s  ETA %s%s",
+                        p->epoch + 1, run->settings.schedule.epochs, p->step_in_epoch, per, loss,
+                        (double)run->loader.batch / f->per_step, eta, knn);
 }
 
 /* --- evaluation ------------------------------------------------------------------------------------------------------ */
@@ -181,8 +190,8 @@ static int finish_epoch(struct lk_run *run) {
 static int train_epoch(struct lk_run *run) {
     struct lk_progress *p = &run->progress;
     const struct lk_schedule *s = &run->settings.schedule;
-    struct in_flight f = {.issued = p->step, .read = p->step};
     double began = lk_console_now(), before = p->epoch_seconds;
+    struct in_flight f = {.issued = p->step, .read = p->step, .first = p->step, .last_step = began};
     int rc = 0;
     while (p->step_in_epoch < s->steps_per_epoch && rc == 0 && !lk_stop_asked()) {
         int slot = (int)(f.issued % LK_LOSS_RING);
@@ -197,7 +206,8 @@ static int train_epoch(struct lk_run *run) {
         rc = read_results(run, &f, LAG);
         double now = lk_console_now();
         p->epoch_seconds = before + now - began;
-        show_progress(run, &f, p->epoch_seconds);
+        note_step_time(&f, now);
+        show_progress(run, &f);
         if (rc == 0 && now - run->last_saved > STEP_SAVE_SECONDS && run->config.checkpoint_every == 0 &&
             p->step_in_epoch < s->steps_per_epoch && (rc = read_results(run, &f, 0)) == 0)
             rc = lk_run_checkpoint(run, 0);
