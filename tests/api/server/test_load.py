@@ -1,8 +1,11 @@
 """Is the server right under load, does a stop drop nothing, and is everything there after a restart or a kill?"""
 import asyncio
+import io
 import json
 import os
 import signal
+import socket
+import tarfile
 import threading
 import time
 
@@ -104,6 +107,49 @@ def test_clients_that_leave_do_no_harm():
         while len(os.listdir(f"/proc/{s.process.pid}/fd")) > before + 2 and time.time() < end:
             time.sleep(0.1)
         assert time.time() < end, "connections of clients that left stay open"
+
+
+def test_exports_are_read_at_the_clients_pace_or_not_at_all():
+    with Server("--no-log-requests") as s:
+        s.upload({f"{p.parent.name}/{p.name}": p.read_bytes() for p in harness.SAMPLES})
+        request = b"GET /export HTTP/1.1\r\nHost: x\r\n\r\n"
+
+        def open_small():
+            c = socket.create_connection(("127.0.0.1", s.port))
+            c.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            c.sendall(request)
+            return c
+
+        for _ in range(30):  # clients that leave in the middle
+            with open_small() as c:
+                c.recv(2000)
+        with open_small() as c:  # and one that reads slowly, while others are served
+            read = 0
+            while read < 100000:
+                read += len(c.recv(3000))
+            s.alive()
+        old = s.curl("/export", "--http1.0")
+        assert len(tarfile.open(fileobj=io.BytesIO(old.body)).getmembers()) == 2 * len(harness.SAMPLES)
+        assert s.curl("/export", method="HEAD").status == 200
+
+
+def test_pipelined_requests_are_answered_in_order():
+    with Server() as s:
+        with socket.create_connection(("127.0.0.1", s.port)) as c:
+            c.sendall(post("/embed", PICTURES[1]) + post("/embed", b"nonsense") + post("/neighbors", PICTURES[2])
+                      + b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            got = b""
+            while True:
+                piece = c.recv(65536)
+                if not piece:
+                    break
+                got += piece
+        assert [int(part[:3]) for part in got.split(b"HTTP/1.1 ")[1:]] == [200, 415, 200, 200]
+        assert got.endswith(b'{"live":true}\n')
+        with socket.create_connection(("127.0.0.1", s.port)) as c:  # one that sends no more, but waits for its answer
+            c.sendall(b"GET /items HTTP/1.1\r\nHost: x\r\n\r\n")
+            c.shutdown(socket.SHUT_WR)
+            assert c.recv(100).startswith(b"HTTP/1.1 200")
 
 
 def stop_under_load(number):
