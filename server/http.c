@@ -763,8 +763,6 @@ fail:
 
 int lk_http_port(const struct lk_http *http) { return http->port; }
 
-int lk_http_draining(const struct lk_http *http) { return atomic_load(&http->draining); }
-
 static void wake(struct lk_http *http) {
     uint64_t one = 1;
     (void)!write(http->wake_fd, &one, sizeof one);

@@ -53,7 +53,6 @@ struct lk_request {
 /* Binds, listens and serves until lk_http_close. LK_EINVAL: address; LK_EBUSY: the port is taken. */
 int lk_http_open(struct lk_http **out, const struct lk_http_options *options, const struct lk_http_app *app);
 int lk_http_port(const struct lk_http *http);
-int lk_http_draining(const struct lk_http *http);
 int lk_request_draining(const struct lk_request *r);
 
 /* Stops accepting, answers what was received (connections are told to close), waits for that at most drain_seconds, then

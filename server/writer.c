@@ -22,7 +22,7 @@ struct lk_writer {
     char space[65];
     int dim;
     struct lk_write *head, **tail;
-    int waiting, closing, compact;
+    int closing, compact;
 };
 
 static void keep_error(struct lk_write *w, int status) {
@@ -85,7 +85,6 @@ static struct lk_write *take_group(struct lk_writer *writer) {
     for (int n = 0; *end && n < GROUP && (n == 0 || bytes < GROUP_BYTES); n++) {
         bytes += (*end)->image_bytes;
         end = &(*end)->next;
-        writer->waiting--;
     }
     writer->head = *end;
     *end = NULL;
@@ -162,16 +161,8 @@ void lk_writer_submit(struct lk_writer *writer, struct lk_write *write) {
     pthread_mutex_lock(&writer->mutex);
     *writer->tail = write;
     writer->tail = &write->next;
-    writer->waiting++;
     pthread_cond_broadcast(&writer->changed);
     pthread_mutex_unlock(&writer->mutex);
-}
-
-int lk_writer_waiting(struct lk_writer *writer) {
-    pthread_mutex_lock(&writer->mutex);
-    int waiting = writer->waiting;
-    pthread_mutex_unlock(&writer->mutex);
-    return waiting;
 }
 
 void lk_writer_close(struct lk_writer *writer) {

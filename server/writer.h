@@ -37,7 +37,6 @@ struct lk_write { /* owned by the caller, untouched by it until done() */
 int lk_writer_open(struct lk_writer **out, struct lk_store *store, struct lk_index *index, const char *space, int dim);
 /* Writes run in the order of their submission. */
 void lk_writer_submit(struct lk_writer *writer, struct lk_write *write);
-int lk_writer_waiting(struct lk_writer *writer);
 /* Writes what waits, then stops. NULL is fine. */
 void lk_writer_close(struct lk_writer *writer);
 
