@@ -125,20 +125,24 @@ def init(net, seed):
     return values
 
 
-def disturb(net, values, seed):
-    """What the tests do after lk_net_init: gamma = 1 + uniform(.5), beta = normal(.1), by the tensors' own numbers."""
+def disturb(net, values, seed, gamma=(1, 0.5), beta=(0, 0.1), last=1):
+    """What the tests do after lk_net_init: gamma = g + uniform(u), beta = b + normal(n), by the tensors' own numbers.
+
+    Gammas that end a residual branch are `last` times that.
+    """
     for number, (name, shape, node, role) in enumerate(parameters(net)):
         if role == "gamma":
-            values[name] = np.float32(1) + uniform(shape[0], 0.5, seed, number)
+            scale = np.float32(last if node.residual is not None else 1)
+            values[name] = scale * (np.float32(gamma[0]) + uniform(shape[0], gamma[1], seed, number))
         elif role == "beta":
-            values[name] = normal(shape[0], 0.1, seed, number)
+            values[name] = np.float32(beta[0]) + normal(shape[0], beta[1], seed, number)
     return values
 
 
 def walk(nodes, values, x, stats=None, seen=None):
     """Training forward over nodes: batch statistics; running ones (momentum .1) are updated in stats when given.
 
-    seen(node index, ReLU input) is called before every ReLU and may return a replacement.
+    seen(node index, ReLU input) is called before every ReLU.
     """
     edges = [x]
     for i, node in enumerate(nodes):
@@ -157,7 +161,9 @@ def walk(nodes, values, x, stats=None, seen=None):
         if node.residual is not None:
             y = y + edges[node.residual]
         if node.relu:
-            y = F.relu(seen(i, y) if seen else y)
+            if seen:
+                seen(i, y)
+            y = F.relu(y)
         edges.append(y)
     return edges
 
