@@ -31,28 +31,36 @@ void enter() {
     swapcontext(&fibers[current].context, &scheduler);
 }
 
+void prepare(fiber &f) {
+    f.done = false;
+    getcontext(&f.context);
+    f.context.uc_stack.ss_sp = f.stack.get();
+    f.context.uc_stack.ss_size = STACK;
+    f.context.uc_link = nullptr;
+    makecontext(&f.context, enter, 0);
+}
+
 lk_emulated_index index_of(size_t thread, dim3 block) {
     return {(unsigned)(thread % block.x), (unsigned)(thread / block.x % block.y),
             (unsigned)(thread / block.x / block.y)};
 }
 
+/* Threads go forwards and backwards by turns, so that a barrier that is missing shows in the results. */
+size_t in_turn(size_t i, size_t threads, size_t turn) { return turn % 2 ? threads - 1 - i : i; }
+
 /* Runs every thread to its next barrier, and again, until all have ended. A thread that ends while others wait is what
  * CUDA leaves undefined: it is refused. */
 void run_block(dim3 block, size_t threads) {
     for (size_t t = 0; t < threads; t++) {
-        fibers[t].done = false;
-        getcontext(&fibers[t].context);
-        fibers[t].context.uc_stack.ss_sp = fibers[t].stack.get();
-        fibers[t].context.uc_stack.ss_size = STACK;
-        fibers[t].context.uc_link = nullptr;
-        makecontext(&fibers[t].context, enter, 0);
+        prepare(fibers[t]);
     }
-    for (size_t ended = 0; !ended;) {
-        for (size_t t = 0; t < threads; t++) {
-            current = t;
-            threadIdx = index_of(t, block);
-            swapcontext(&scheduler, &fibers[t].context);
-            ended += fibers[t].done;
+    size_t ended = 0;
+    for (size_t turn = blockIdx.x; !ended; turn++) {
+        for (size_t i = 0; i < threads; i++) {
+            current = in_turn(i, threads, turn);
+            threadIdx = index_of(current, block);
+            swapcontext(&scheduler, &fibers[current].context);
+            ended += fibers[current].done;
         }
         if (ended && ended != threads) {
             fprintf(stderr, "emulation: %zu of %zu threads ended while the others wait at a barrier\n", ended, threads);
@@ -92,8 +100,8 @@ void lk_emulate(dim3 grid, dim3 block, size_t shared, cudaStream_t stream, bool 
                 run_block(block, threads);
                 continue;
             }
-            for (size_t t = 0; t < threads; t++) {
-                threadIdx = index_of(t, block);
+            for (size_t i = 0; i < threads; i++) {
+                threadIdx = index_of(in_turn(i, threads, x), block);
                 thread();
             }
         }
