@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "bench.h"
+#include "device.h"
 #include "harness.h"
 #include "model/walk.h"
 
@@ -240,17 +241,22 @@ static void random_views_reach_the_net_as_the_augmentation_made_them(void) {
         for (int i = 0; i < 40 * 50 * 3; i++) {
             pixels[i] = (uint8_t)(i * 31 % 256);
         }
-        const uint8_t *const each[3] = {pixels, pixels + 30, pixels + 60};
+        void *resident = NULL; /* as a backend may want them: in one array of its own memory */
+        LK_CHECK_INT(ops->alloc(b, 40 * 50 * 3, &resident), 0);
+        LK_CHECK_INT(ops->upload(b, resident, pixels, 40 * 50 * 3), 0);
+        const uint8_t *on = resident;
+        const uint8_t *const each[3] = {on, on + 30, on + 60};
         const int widths[3] = {40, 32, 36}, heights[3] = {49, 32, 20};
         const uint64_t ids[3] = {7, 5000000000u, 9};
         LK_CHECK_INT(ops->augment(h.pass, &a, 42, 3, 1, each, widths, heights, ids), 0);
         LK_CHECK_INT(ops->output(h.pass, 0, 3, 0, got), 0);
         for (int i = 0; i < 3; i++) {
-            lk_augment_view(want, each[i], widths[i], heights[i], &a, 42, 3, ids[i], 1, scratch);
+            lk_augment_view(want, pixels + (each[i] - on), widths[i], heights[i], &a, 42, 3, ids[i], 1, scratch);
             LK_CHECK(!memcmp(want, got + i * N, N * sizeof *want));
         }
         a.size = 16;
         LK_CHECK_INT(ops->augment(h.pass, &a, 42, 3, 1, each, widths, heights, ids), LK_EINVAL);
+        ops->free(b, resident);
     }
     free(pixels);
     free(want);
@@ -336,16 +342,15 @@ int main(int argc, char **argv) {
                                            LK_CASE(rows_have_unit_length_on_request_and_zero_rows_stay),
                                            LK_CASE(wrong_arguments_are_refused),
                                            LK_CASE(a_device_is_named_or_refused_in_words)};
-    const char *name = getenv("LK_TEST_DEVICE"), *threads = getenv("LK_TEST_THREADS");
+    const char *threads = getenv("LK_TEST_THREADS");
     struct lk_backend_options options = {.threads = threads ? atoi(threads) : 0};
-    if (lk_device_open(&b, name ? name : "cpu", &options)) {
-        printf("%s\n", lk_error());
-        return 1;
+    int status = test_device_open(&b, &options, cases, sizeof cases / sizeof *cases);
+    if (status) {
+        return status;
     }
     ops = lk_ops(b);
     int timing = argc > 1 && !strcmp(argv[1], "--bench");
-    int status = timing ? bench_run(b, argc - 2, argv + 2)
-                        : lk_run_cases(argc, argv, cases, sizeof cases / sizeof *cases);
+    status = timing ? bench_run(b, argc - 2, argv + 2) : lk_run_cases(argc, argv, cases, sizeof cases / sizeof *cases);
     ops->close(b);
     return status;
 }

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "base/err.h"
+#include "device.h"
 #include "harness.h"
 
 struct section {
@@ -46,14 +47,7 @@ static const struct section sections[] = {
     {"one row through heads with biases", {18, 8, LK_STEM_CIFAR, 8}, 21, 4, 1, 0, 0},
 };
 
-static struct lk_backend *device(void) {
-    static struct lk_backend *b;
-    const char *name = getenv("LK_TEST_DEVICE");
-    if (!b && lk_device_open(&b, name ? name : "cpu", NULL)) {
-        printf("%s\n", lk_error());
-    }
-    return b;
-}
+static struct lk_backend *b;
 
 /* The nodes [first, first + count) of net as a net of its own whose edge 0 is what the first of them reads. The arenas
  * stay whole. */
@@ -79,13 +73,7 @@ static void run(const struct section *s, enum lk_precision precision, enum lk_pu
     struct lk_node nodes[16];
     struct harness h = {0};
     const char *where = "";
-    struct lk_backend *b = device();
-    if (!LK_CHECK(b != NULL) || !LK_CHECK_INT(lk_net_build(&whole, &s->arch, s->heads_bn < 0 ? NULL : &heads), 0)) {
-        return;
-    }
-    if (!lk_ops(b)->supports(b, precision)) {
-        lk_skip("this device has no such precision");
-        lk_net_free(&whole);
+    if (!LK_CHECK_INT(lk_net_build(&whole, &s->arch, s->heads_bn < 0 ? NULL : &heads), 0)) {
         return;
     }
     net = cut(&whole, s->first, s->count, nodes);
@@ -111,6 +99,10 @@ static void run(const struct section *s, enum lk_precision precision, enum lk_pu
 }
 
 static void run_all(enum lk_precision precision, enum lk_purpose purpose, double limit) {
+    if (device() && !lk_ops(device())->supports(device(), precision)) {
+        lk_skip("this device has no such precision");
+        return;
+    }
     for (size_t i = 0; i < sizeof sections / sizeof *sections; i++) {
         run(&sections[i], precision, purpose, limit);
     }
@@ -127,9 +119,10 @@ int main(int argc, char **argv) {
     static const struct lk_case cases[] = {LK_CASE(training_in_fp32),     LK_CASE(training_in_bf16),
                                            LK_CASE(forward_only_in_fp32), LK_CASE(forward_only_in_bf16),
                                            LK_CASE(inference_in_fp32),    LK_CASE(inference_in_bf16)};
-    int status = lk_run_cases(argc, argv, cases, sizeof cases / sizeof *cases);
-    if (device()) {
-        lk_ops(device())->close(device());
+    int status = test_device_open(&b, NULL, cases, sizeof cases / sizeof *cases);
+    if (!status) {
+        status = lk_run_cases(argc, argv, cases, sizeof cases / sizeof *cases);
+        lk_ops(b)->close(b);
     }
     return status;
 }

@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "base/rng.h"
+#include "device.h"
 #include "model/backend.h"
 
 static struct lk_backend *b;
@@ -183,13 +184,12 @@ int main(int argc, char **argv) {
                                            LK_CASE(lars_with_the_clip),
                                            LK_CASE(lars_takes_a_plain_step_where_a_gradient_is_zero),
                                            LK_CASE(a_span_outside_the_arena_is_refused)};
-    const char *name = getenv("LK_TEST_DEVICE");
-    if (lk_device_open(&b, name ? name : "cpu", NULL)) {
-        printf("%s\n", lk_error());
-        return 1;
+    int status = test_device_open(&b, NULL, cases, sizeof cases / sizeof *cases);
+    if (status) {
+        return status;
     }
     ops = lk_ops(b);
-    int status = lk_run_cases(argc, argv, cases, sizeof cases / sizeof *cases);
+    status = lk_run_cases(argc, argv, cases, sizeof cases / sizeof *cases);
     ops->close(b);
     return status;
 }

@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/rng.h"
+#include "device.h"
 #include "harness.h"
 #include "model/walk.h"
 
@@ -194,13 +195,12 @@ int main(int argc, char **argv) {
     static const struct lk_case cases[] = {LK_CASE(with_batch_norm_in_the_heads_in_fp32),
                                            LK_CASE(without_batch_norm_in_the_heads_in_fp32), LK_CASE(the_loss_in_bf16),
                                            LK_CASE(a_broken_step_is_reported)};
-    const char *name = getenv("LK_TEST_DEVICE");
-    if (lk_device_open(&b, name ? name : "cpu", NULL)) {
-        printf("%s\n", lk_error());
-        return 1;
+    int status = test_device_open(&b, NULL, cases, sizeof cases / sizeof *cases);
+    if (status) {
+        return status;
     }
     ops = lk_ops(b);
-    int status = lk_run_cases(argc, argv, cases, sizeof cases / sizeof *cases);
+    status = lk_run_cases(argc, argv, cases, sizeof cases / sizeof *cases);
     ops->close(b);
     return status;
 }

@@ -5,7 +5,8 @@
 #include "model/backend.h"
 #include "model/safetensors.h"
 
-/* Opens the device that LK_TEST_DEVICE names (default "cpu"); prints and returns NULL on failure. */
+/* Opens the device that LK_TEST_DEVICE names (default "cpu"); prints and returns NULL on failure. A GPU
+ * that is not there ends the test with 77, skipped. */
 struct lk_backend *golden_device(void);
 
 /* Tensor "a" + "b" of the file as floats; prints and returns NULL when it is missing or has another count. Free it. */
