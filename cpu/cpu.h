@@ -119,6 +119,9 @@ static inline void *lk_cpu__y(struct lk_pass *p, int node) { return p->forward[p
 static inline void *lk_cpu__edge(struct lk_pass *p, int edge) { return p->forward[p->plan->edges[edge].slot]; }
 static inline size_t lk_cpu__dt_bytes(enum lk_dt dt) { return dt == LK_DT_BF16 ? 2 : 4; }
 
+/* memory.c: zeroed, 64-byte aligned; NULL and LK_ENOMEM. Free with free(). */
+void *lk_cpu__tensor(size_t bytes);
+
 /* plan.c */
 int lk_cpu__plan(struct lk_backend *b, const struct lk_net *net, int n_nodes, int batch, enum lk_precision precision,
                  enum lk_purpose purpose, struct lk_plan *share, struct lk_plan **out);

@@ -97,7 +97,7 @@ static void info(const struct lk_backend *b, struct lk_backend_info *out) {
 
 static int alloc(struct lk_backend *b, size_t bytes, void **out) {
     (void)b;
-    *out = lk_calloc_aligned(bytes ? bytes : 1, 1);
+    *out = lk_cpu__tensor(bytes ? bytes : 1);
     return *out ? 0 : LK_ENOMEM;
 }
 

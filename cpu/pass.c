@@ -10,7 +10,7 @@
 static int alloc_slots(void ***out, const struct lk_slots *s) {
     *out = lk_calloc((size_t)s->n + 1, sizeof **out);
     for (int i = 0; *out && i < s->n; i++) {
-        if (!((*out)[i] = lk_calloc_aligned(s->bytes[i], 1))) {
+        if (!((*out)[i] = lk_cpu__tensor(s->bytes[i]))) {
             return LK_ENOMEM;
         }
     }
@@ -100,7 +100,7 @@ static int bind_max_pool(struct lk_pass *p, int i) {
     const lk_md *workspace = lk_dnnl__query(&n->forward, LK_ARG_WORKSPACE);
     int rc;
     if (workspace) {
-        k->workspace = lk_calloc_aligned(lk_dnnl__md_bytes(workspace), 1);
+        k->workspace = lk_cpu__tensor(lk_dnnl__md_bytes(workspace));
         if (!k->workspace) {
             return LK_ENOMEM;
         }

@@ -164,10 +164,10 @@ static int plan_memory(struct lk_plan *plan) {
         }
     }
     plan->scratch_bytes = scratch;
-    plan->scratch = lk_calloc_aligned(scratch, 1);
+    plan->scratch = lk_cpu__tensor(scratch);
     plan->partials = lk_calloc_aligned(partials ? partials : 1, sizeof(double));
     plan->rows = lk_calloc_aligned(row ? row * (size_t)plan->batch : 1, sizeof(float));
-    plan->staging = lk_calloc_aligned(staging, 1);
+    plan->staging = lk_cpu__tensor(staging);
     if (!plan->scratch || !plan->partials || !plan->rows || !plan->staging) {
         return LK_ENOMEM;
     }

@@ -8,7 +8,7 @@
 #include "cpu.h"
 
 static int own_copy(void **out, int *owned, const lk_md *md) {
-    *out = lk_calloc_aligned(lk_dnnl__md_bytes(md), 1);
+    *out = lk_cpu__tensor(lk_dnnl__md_bytes(md));
     *owned = 1;
     return *out ? 0 : LK_ENOMEM;
 }
@@ -79,7 +79,7 @@ int lk_cpu__plan_weights(struct lk_plan *plan, struct lk_cpu_node *k, const stru
     if (!k->dw_md) {
         return 0;
     }
-    k->dw = lk_calloc_aligned(lk_dnnl__md_bytes(k->dw_md), 1);
+    k->dw = lk_cpu__tensor(lk_dnnl__md_bytes(k->dw_md));
     if (!k->dw) {
         return LK_ENOMEM;
     }
