@@ -35,31 +35,31 @@ enum lk_purpose {
 };
 
 struct lk_backend_info {
-    char device[96];   /* "Intel(R) Xeon(R) ..., 2 threads", "NVIDIA H100 ..." */
-    char library[64];  /* "oneDNN 3.2.0", "cuDNN 9.19" */
-    int threads;       /* CPU: threads used; GPU: multiprocessors */
-    size_t memory;     /* bytes of device memory; 0: the host's */
+    char device[96];        /* "Intel(R) Xeon(R) ..., 2 threads", "NVIDIA H100 ..." */
+    char library[64];       /* "oneDNN 3.2.0", "cuDNN 9.19" */
+    int threads;            /* CPU: threads used; GPU: multiprocessors */
+    size_t memory;          /* bytes of device memory; 0: the host's */
     enum lk_precision best; /* fastest precision that keeps the accuracy contract: the default */
 };
 
 /* BYOL: loss = mean over the batch of (2 - 2 cos(p1, z2)) + (2 - 2 cos(p2, z1)), in 0..8; gradients are of
  * scale * loss. */
 struct lk_byol_stats {
-    float loss;          /* 0..8 */
+    float loss;           /* 0..8 */
     float projection_std; /* mean over dimensions of the deviation of z / |z| over the batch; 1/sqrt(d) when spread,
                              0 when collapsed; n - 1, of the teacher's projections of view 1 */
-    int finite;          /* 0: a value was not finite */
+    int finite;           /* 0: a value was not finite */
 };
 
 enum lk_optimizer { LK_SGD, LK_ADAM, LK_LARS };
 struct lk_optimizer_config {
     enum lk_optimizer kind;
-    float momentum;         /* SGD, LARS */
+    float momentum; /* SGD, LARS */
     float weight_decay;
     float beta1, beta2, epsilon; /* Adam (Kingma & Ba 2014): L2 form, as torch.optim.Adam */
-    float trust;            /* LARS eta (You et al. 2017, arXiv 1708.03888) */
-    int lars_clip;          /* 1: the ratio is min(trust ratio / lr, 1), LARC's clip */
-    int exclude_1d;         /* 1: biases, gamma and beta get neither weight decay nor the trust ratio */
+    float trust;                 /* LARS eta (You et al. 2017, arXiv 1708.03888) */
+    int lars_clip;               /* 1: the ratio is min(trust ratio / lr, 1), LARC's clip */
+    int exclude_1d;              /* 1: biases, gamma and beta get neither weight decay nor the trust ratio */
 };
 /* lr, step and tau change each step. EMA: teacher = tau * teacher + (1 - tau) * student, after the update. */
 struct lk_step_values {
@@ -119,12 +119,12 @@ struct lk_backend_ops {
     /* Forward, one node. conv: the raw convolution or linear product (bias included when the node has one and no bn);
      * for LK_INFERENCE it is the whole node with bn, residual and ReLU. */
     int (*conv)(struct lk_pass *pass, int node);
-    int (*bn_stats)(struct lk_pass *pass, int node);    /* per-channel sum and sum of squares of the raw output */
+    int (*bn_stats)(struct lk_pass *pass, int node); /* per-channel sum and sum of squares of the raw output */
     /* mean, inverse deviation, and running statistics (unbiased variance, momentum LK_BN_MOMENTUM) when
      * running_stats is not NULL (a device arena). */
     int (*bn_finalize)(struct lk_pass *pass, int node, float *running_stats);
-    int (*bn_apply)(struct lk_pass *pass, int node);    /* gamma x^ + beta [+ residual] [ReLU] */
-    int (*activate)(struct lk_pass *pass, int node);    /* nodes without bn: [+ residual] [ReLU] */
+    int (*bn_apply)(struct lk_pass *pass, int node); /* gamma x^ + beta [+ residual] [ReLU] */
+    int (*activate)(struct lk_pass *pass, int node); /* nodes without bn: [+ residual] [ReLU] */
     int (*pool)(struct lk_pass *pass, int node);
 
     /* Backward, one node; gradients of an edge read by several nodes add up inside the pass. grads is a device arena

@@ -38,26 +38,26 @@ struct lk_node {
 struct lk_net {
     struct lk_node *nodes; /* owned */
     int n_nodes, capacity;
-    int backbone_nodes; /* the prefix that ends in the global average pool */
-    int teacher_nodes;  /* backbone + projector; equals backbone_nodes when there are no heads */
-    int image_size;     /* input is [3][image_size][image_size] */
-    int feature_dim;    /* backbone output */
-    int output_dim;     /* output of the last node */
-    size_t n_params, n_stats;                   /* floats in the arenas */
-    size_t backbone_params, backbone_stats;     /* prefix lengths */
+    int backbone_nodes;                     /* the prefix that ends in the global average pool */
+    int teacher_nodes;                      /* backbone + projector; equals backbone_nodes when there are no heads */
+    int image_size;                         /* input is [3][image_size][image_size] */
+    int feature_dim;                        /* backbone output */
+    int output_dim;                         /* output of the last node */
+    size_t n_params, n_stats;               /* floats in the arenas */
+    size_t backbone_params, backbone_stats; /* prefix lengths */
     size_t teacher_params, teacher_stats;
 };
 
 enum lk_stem { LK_STEM_CIFAR, LK_STEM_IMAGENET }; /* 3x3 stride 1 without pooling; 7x7 stride 2 and max pool */
 
 struct lk_arch {
-    int depth;      /* 18, 34 (basic blocks), 50 (bottlenecks) */
-    int width;      /* channels of the first stage: 64 is the standard; a multiple of 8 in 8..512 */
+    int depth; /* 18, 34 (basic blocks), 50 (bottlenecks) */
+    int width; /* channels of the first stage: 64 is the standard; a multiple of 8 in 8..512 */
     enum lk_stem stem;
     int image_size; /* 8..4096 */
 };
 
-struct lk_heads {   /* BYOL's MLPs: linear-(bn)-relu-linear */
+struct lk_heads {                                   /* BYOL's MLPs: linear-(bn)-relu-linear */
     int projector_hidden, predictor_hidden, output; /* multiples of 16; 1024, 1024, 256 in the default recipe */
     int projector_bn, predictor_bn;
 };

@@ -10,8 +10,16 @@
 #include "base/fs.h"
 
 enum lk_dtype {
-    LK_DTYPE_F64, LK_DTYPE_F32, LK_DTYPE_F16, LK_DTYPE_BF16, LK_DTYPE_I64,
-    LK_DTYPE_I32, LK_DTYPE_I16, LK_DTYPE_I8, LK_DTYPE_U8, LK_DTYPE_BOOL
+    LK_DTYPE_F64,
+    LK_DTYPE_F32,
+    LK_DTYPE_F16,
+    LK_DTYPE_BF16,
+    LK_DTYPE_I64,
+    LK_DTYPE_I32,
+    LK_DTYPE_I16,
+    LK_DTYPE_I8,
+    LK_DTYPE_U8,
+    LK_DTYPE_BOOL
 };
 
 struct lk_st_tensor {
