@@ -99,7 +99,7 @@ static void run(const struct section *s, enum lk_precision precision, enum lk_pu
 }
 
 static void run_all(enum lk_precision precision, enum lk_purpose purpose, double limit) {
-    if (device() && !lk_ops(device())->supports(device(), precision)) {
+    if (!lk_ops(b)->supports(b, precision)) {
         lk_skip("this device has no such precision");
         return;
     }
