@@ -2,6 +2,7 @@
  * has any. Metadata never overrules a shape. */
 #include "model/model.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -160,19 +161,6 @@ static const char *ours(const struct lk_safetensors *st, const char *key) {
     return format ? lk_safetensors_meta(st, key) : NULL;
 }
 
-static int check_format(const struct lk_safetensors *st) {
-    const char *format = lk_safetensors_meta(st, "likeness.format");
-    if (format && strcmp(format, "1") != 0) {
-        return lk_err(LK_EUNSUPPORTED, "likeness.format is '%.40s', newer than this program's 1", format);
-    }
-    const char *preprocess = ours(st, "preprocess");
-    if (preprocess && atoi(preprocess) != LK_PREPROCESS_VERSION) {
-        return lk_err(LK_EUNSUPPORTED, "the file's preprocessing is version '%.40s', this program's is %d", preprocess,
-                      LK_PREPROCESS_VERSION);
-    }
-    return 0;
-}
-
 static int read_int(const struct lk_safetensors *st, const char *key, int low, int high, int *out) {
     const char *text = ours(st, key);
     if (!text) {
@@ -185,6 +173,19 @@ static int read_int(const struct lk_safetensors *st, const char *key, int low, i
     }
     *out = (int)value;
     return 0;
+}
+
+static int check_format(const struct lk_safetensors *st) {
+    const char *format = lk_safetensors_meta(st, "likeness.format");
+    if (format && strcmp(format, "1") != 0) {
+        return lk_err(LK_EUNSUPPORTED, "likeness.format is '%.40s', newer than this program's 1", format);
+    }
+    int preprocess = LK_PREPROCESS_VERSION, rc = read_int(st, "preprocess", 0, INT_MAX, &preprocess);
+    if (!rc && preprocess != LK_PREPROCESS_VERSION) {
+        return lk_err(LK_EUNSUPPORTED, "the file's preprocessing is version %d, this program's is %d", preprocess,
+                      LK_PREPROCESS_VERSION);
+    }
+    return rc;
 }
 
 static int read3(const struct lk_safetensors *st, const char *key, int positive, float out[3]) {

@@ -16,40 +16,48 @@ static int by_name(const void *a, const void *b) {
     return strcmp(((const struct lk_st_tensor *)a)->name, ((const struct lk_st_tensor *)b)->name);
 }
 
+/* Where one tensor lies in the data. */
+struct place {
+    size_t begin, end;
+    const char *name;
+};
+
 static int by_place(const void *a, const void *b) {
-    const struct lk_st_tensor *x = *(const struct lk_st_tensor *const *)a, *y = *(const struct lk_st_tensor *const *)b;
-    if (x->data != y->data) {
-        return x->data < y->data ? -1 : 1;
+    const struct place *x = a, *y = b;
+    if (x->begin != y->begin) {
+        return x->begin < y->begin ? -1 : 1;
     }
-    return x->bytes < y->bytes ? -1 : x->bytes > y->bytes;
+    return x->end < y->end ? -1 : x->end > y->end;
 }
 
 /* Tensors must lie back to back and cover the data, so that no byte is hidden or means two things. */
 static int check_tiling(const struct lk_safetensors *st, const uint8_t *data, size_t data_size) {
-    const struct lk_st_tensor **order = lk_calloc(st->n_tensors + 1, sizeof(const struct lk_st_tensor *));
-    if (!order) {
+    struct place *places = lk_calloc(st->n_tensors + 1, sizeof *places);
+    if (!places) {
         return LK_ENOMEM;
     }
     for (size_t i = 0; i < st->n_tensors; i++) {
-        order[i] = &st->tensors[i];
+        const struct lk_st_tensor *t = &st->tensors[i];
+        size_t begin = (size_t)(t->data - data);
+        places[i] = (struct place){begin, begin + t->bytes, t->name};
     }
-    qsort(order, st->n_tensors, sizeof *order, by_place);
-    const uint8_t *next = data;
+    qsort(places, st->n_tensors, sizeof *places, by_place);
+    size_t next = 0;
     int rc = 0;
     for (size_t i = 0; i < st->n_tensors && !rc; i++) {
-        if (order[i]->data != next) {
-            rc = lk_err(LK_EFORMAT, "tensor '%.200s' begins at byte %zu of the data, but %s byte %zu", order[i]->name,
-                        (size_t)(order[i]->data - data),
-                        order[i]->data < next ? "overlaps the one before it, which ends at"
-                                              : "leaves a gap after the one before it, which ends at",
-                        (size_t)(next - data));
+        const struct place *p = &places[i];
+        if (p->begin != next) {
+            rc = lk_err(LK_EFORMAT, "tensor '%.200s' begins at byte %zu of the data and %s byte %zu", p->name, p->begin,
+                        p->begin < next ? "overlaps the one before it, which ends at"
+                                        : "leaves a gap after the one before it, which ends at",
+                        next);
         }
-        next = order[i]->data + order[i]->bytes;
+        next = p->end;
     }
-    if (!rc && next != data + data_size) {
-        rc = lk_err(LK_EFORMAT, "the tensors end at byte %zu of %zu bytes of data", (size_t)(next - data), data_size);
+    if (!rc && next != data_size) {
+        rc = lk_err(LK_EFORMAT, "the tensors end at byte %zu of %zu bytes of data", next, data_size);
     }
-    free(order);
+    free(places);
     return rc;
 }
 

@@ -86,6 +86,7 @@ static int append_metadata(struct lk_buf *b, const char *const *keys, const char
 
 /* Elements of t, and its checks. */
 static int measure(const struct lk_st_write *t, size_t *count) {
+    *count = 0;
     if (t->dtype != LK_DTYPE_F32 && t->dtype != LK_DTYPE_BF16 && t->dtype != LK_DTYPE_F16 && t->dtype != LK_DTYPE_I64) {
         return lk_err(LK_EINVAL, "tensor '%s': only F32, BF16, F16 and I64 are written", t->name);
     }
