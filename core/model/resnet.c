@@ -60,7 +60,7 @@ int lk_net__push_resnet(struct lk_net *net, const struct lk_arch *arch) {
     for (int stage = 0; stage < 4; stage++) {
         int channels = arch->width << stage;
         for (int b = 0; b < blocks[stage] && x > 0; b++) {
-            char name[24];
+            char name[32];
             snprintf(name, sizeof name, "layer%d.%d.", stage + 1, b);
             x = push_block(net, x, in_c, channels, stage && !b ? 2 : 1, bottleneck, name);
             in_c = bottleneck ? 4 * channels : channels;
