@@ -28,12 +28,20 @@ static void close_cpu(struct lk_backend *b) {
     free(b);
 }
 
+/* All the cores this process may use, or fewer when OMP_NUM_THREADS says so. */
+static int default_threads(void) {
+    const char *text = getenv("OMP_NUM_THREADS");
+    long limit = text ? strtol(text, NULL, 10) : 0;
+    int cores = lk_cpu_count();
+    return limit > 0 && limit < cores ? (int)limit : cores;
+}
+
 static int open_cpu(struct lk_backend **out, int ordinal, const struct lk_backend_options *options) {
     *out = NULL;
     if (ordinal != 0) {
         return lk_err(LK_EINVAL, "there is only one CPU device, not number %d", ordinal);
     }
-    int threads = options && options->threads ? options->threads : lk_cpu_count();
+    int threads = options && options->threads ? options->threads : default_threads();
     if (threads < 1 || threads > 1024) {
         return lk_err(LK_EINVAL, "%d threads are not in 1..1024", threads);
     }

@@ -73,7 +73,7 @@ struct lk_param_span {
 };
 
 struct lk_backend_options {
-    int threads; /* CPU: 0 = all the cores this process may use */
+    int threads; /* CPU: 0 = all the cores this process may use, or OMP_NUM_THREADS when that is fewer */
 };
 
 struct lk_backend_ops {
