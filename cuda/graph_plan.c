@@ -202,7 +202,7 @@ static void ask_all(cudnnBackendDescriptor_t graph, const struct lk_graph_device
 
 /* ------------------------------------------------------------------------------------------------- plans */
 
-/* From a configuration, or from the text of an earlier plan when config is NULL. */
+/* From a configuration, or from the text of an earlier plan where that is given. */
 static cudnnStatus_t finalize_plan(cudnnBackendDescriptor_t *plan, const struct lk_graph_device *device,
                                    cudnnBackendDescriptor_t config, const struct lk_buf *text) {
     cudnnStatus_t s = cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, plan);
@@ -213,10 +213,10 @@ static cudnnStatus_t finalize_plan(cudnnBackendDescriptor_t *plan, const struct 
     s = cudnnBackendSetAttribute(*plan, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
                                  &device->description);
     if (!s) {
-        s = config ? cudnnBackendSetAttribute(*plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG,
-                                              CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &config)
-                   : cudnnBackendSetAttribute(*plan, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
-                                              (int64_t)text->size, text->data);
+        s = text ? cudnnBackendSetAttribute(*plan, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
+                                            (int64_t)text->size, text->data)
+                 : cudnnBackendSetAttribute(*plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG,
+                                            CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &config);
     }
     if (s || (s = cudnnBackendFinalize(*plan))) {
         cudnnBackendDestroyDescriptor(*plan);
@@ -250,7 +250,8 @@ static int plan_make(struct lk_graph_plan **out, const struct lk_graph *g, struc
         (s = cudnnBackendGetAttribute(p->plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &n,
                                       &p->workspace))) {
         plan_destroy(p);
-        return lk_graph__failure((int)s, "execution plan");
+        (void)lk_graph__failure((int)s, "execution plan");
+        return LK_EUNSUPPORTED;
     }
     *out = p;
     return LK_OK;
@@ -460,7 +461,11 @@ static int choose(const struct lk_graph *g, struct lk_graph_device *d, const cha
         }
     }
     bench_close(&b);
-    return *out ? LK_OK : lk_err(LK_EUNSUPPORTED, "cuDNN has no engine that runs %s (%d offered)", g->name, configs->n);
+    if (!*out) {
+        (void)lk_err(LK_EUNSUPPORTED, "cuDNN has no engine that runs %s (%d offered)", g->name, configs->n);
+        return LK_EUNSUPPORTED;
+    }
+    return LK_OK;
 }
 
 int lk_graph_build(struct lk_graph *g, struct lk_graph_device *device, const struct lk_graph_policy *policy,

@@ -60,10 +60,10 @@ static void relu_lets_nan_through(void) {
 /* Forward by the taps and backward by the gather are adjoint: sum z' g = sum x dx for the chosen taps. */
 static void max_pool_windows(int h, int w) {
     int oh = (h - 1) / 2 + 1, ow = (w - 1) / 2 + 1;
-    float *x = malloc((size_t)(h * w) * sizeof *x), *dx = calloc((size_t)(h * w), sizeof *dx);
-    int *index = malloc((size_t)(oh * ow) * sizeof *index), ty, tx;
+    float *x = malloc((size_t)h * (size_t)w * sizeof *x), *dx = calloc((size_t)h * (size_t)w, sizeof *dx);
+    int *index = malloc((size_t)oh * (size_t)ow * sizeof *index), ty, tx;
     LK_REQUIRE(x && dx && index);
-    lk_rng_normal(x, (uint64_t)(h * w), 1, 2, (uint32_t)(h * 100 + w));
+    lk_rng_normal(x, (uint64_t)h * (uint64_t)w, 1, 2, (uint32_t)(h * 100 + w));
     double forward = 0, backward = 0;
     for (int oy = 0; oy < oh; oy++) {
         for (int ox = 0; ox < ow; ox++) {

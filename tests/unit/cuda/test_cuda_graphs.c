@@ -118,7 +118,7 @@ static void ask_for(const struct shapes *s, const int *batches, size_t n_batches
         for (size_t k = 0; k < n_batches; k++) {
             for (int p = LK_FP32; p <= LK_FP16; p++) {
                 for (int use = training ? FORWARD : FUSED; use <= (training ? BIASED : FUSED); use++) {
-                    struct lk_graph_support support;
+                    struct lk_graph_support support = {0};
                     int rc;
                     if (!wanted(n, (enum lk_precision)p, (enum use)use)) {
                         continue;
@@ -197,7 +197,7 @@ static void one_plan_of_each_kind_is_built(void) {
         const struct lk_node *n = &kinds.node[i];
         for (int p = LK_FP32; p <= LK_FP16; p++) {
             for (int use = FORWARD; use < USES; use++) {
-                struct lk_graph_support support;
+                struct lk_graph_support support = {0};
                 if (!wanted(n, (enum lk_precision)p, (enum use)use)) {
                     continue;
                 }
@@ -235,7 +235,7 @@ static void a_described_device_runs_nothing(void) {
 }
 
 static void a_wrong_graph_is_refused_in_words(void) {
-    struct lk_graph_support support;
+    struct lk_graph_support support = {0};
     struct lk_graph *g = NULL;
     LK_REQUIRE(LK_CHECK_INT(lk_graph_begin(&g, "nonsense"), 0));
     int x = lk_graph_tensor(g, LK_G_BF16, 2, 8, 8, 8), w = lk_graph_tensor(g, LK_G_BF16, 16, 24, 3, 3);

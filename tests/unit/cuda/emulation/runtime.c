@@ -1,4 +1,4 @@
-/* The calls of the CUDA runtime that the room makes, on the host: one device, a stream that is always ready. New memory is
+/* (Parameters are named as in NVIDIA's header.) The calls of the CUDA runtime that the room makes, on the host: one device, a stream that is always ready. New memory is
  * filled with NaN, so that reading what nobody wrote shows, and is malloc's, so that AddressSanitizer sees its ends. */
 #include <cuda_runtime_api.h>
 #include <stdlib.h>
@@ -15,24 +15,24 @@ static cudaError_t take(void **p, size_t bytes) {
     return cudaSuccess;
 }
 
-cudaError_t cudaMalloc(void **p, size_t bytes) { return take(p, bytes); }
-cudaError_t cudaMallocHost(void **p, size_t bytes) { return take(p, bytes); }
-cudaError_t cudaFree(void *p) {
-    free(p);
+cudaError_t cudaMalloc(void **devPtr, size_t size) { return take(devPtr, size); }
+cudaError_t cudaMallocHost(void **ptr, size_t size) { return take(ptr, size); }
+cudaError_t cudaFree(void *devPtr) {
+    free(devPtr);
     return cudaSuccess;
 }
-cudaError_t cudaFreeHost(void *p) {
-    free(p);
+cudaError_t cudaFreeHost(void *ptr) {
+    free(ptr);
     return cudaSuccess;
 }
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream) {
+cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t count, enum cudaMemcpyKind kind, cudaStream_t stream) {
     (void)kind, (void)stream;
-    memcpy(to, from, bytes);
+    memcpy(dst, src, count);
     return cudaSuccess;
 }
-cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t stream) {
+cudaError_t cudaMemsetAsync(void *devPtr, int value, size_t count, cudaStream_t stream) {
     (void)stream;
-    memset(p, value, bytes);
+    memset(devPtr, value, count);
     return cudaSuccess;
 }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags) {
