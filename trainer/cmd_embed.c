@@ -150,9 +150,10 @@ static int embed_chunk(struct result *r, struct lk_weights *w, struct chunk *c, 
 
 /* NumPy's format 1.0 (numpy/lib/format.py): magic, version, header length, a Python literal padded to 64 bytes. */
 static int write_npy(const char *path, const struct result *r, size_t dim) {
+    static const unsigned char magic[10] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, 128 - 10, 0};
     char header[192];
     memset(header, ' ', 128);
-    memcpy(header, "\x93NUMPY\x01\x00\x76\x00", 10); /* 128 - 10 = 0x76 */
+    memcpy(header, magic, sizeof magic);
     int n = snprintf(header + 10, sizeof header - 10, "{'descr': '<f4', 'fortran_order': False, 'shape': (%zu, %zu), }",
                      r->n, dim);
     if (n < 0 || n > 117)

@@ -75,35 +75,39 @@ static int interrupted(struct lk_run *run) {
     return 0;
 }
 
+static int run_to_the_end(struct lk_run *run) {
+    announce(run);
+    int rc = lk_run_describe(run, "running", "");
+    if (rc == 0)
+        rc = lk_run_train(run);
+    if (rc == 0)
+        return finished(run);
+    if (rc == LK_ECANCELLED)
+        return interrupted(run);
+    char reason[512];
+    snprintf(reason, sizeof reason, "%s", lk_error());
+    (void)lk_run_describe(run, "failed", reason); /* the reason matters more than whether it is on paper */
+    return lk_err(rc, "%s", reason);
+}
+
 int lk_cmd_pretrain(int argc, char **argv) {
     struct lk_run *run = calloc(1, sizeof *run);
-    int rc = run == NULL ? lk_err(LK_ENOMEM, "no memory") : lk_run_open(run, argc, argv);
+    if (run == NULL) {
+        fprintf(stderr, "likeness-trainer pretrain: no memory\n");
+        return EXIT_FAILURE;
+    }
+    int rc = lk_run_open(run, argc, argv);
     if (rc == 1) { /* --help */
         free(run);
         return EXIT_SUCCESS;
     }
-    if (rc == 0) {
-        announce(run);
-        if ((rc = lk_run_describe(run, "running", "")) == 0)
-            rc = lk_run_train(run);
-        if (rc == 0) {
-            rc = finished(run);
-        } else if (rc == LK_ECANCELLED) {
-            rc = interrupted(run);
-        } else {
-            char reason[512];
-            snprintf(reason, sizeof reason, "%s", lk_error());
-            (void)lk_run_describe(run, "failed", reason); /* the reason matters more than whether it is on paper */
-            rc = lk_err(rc, "%s", reason);
-        }
-    }
+    if (rc == 0)
+        rc = run_to_the_end(run);
     if (rc != 0) {
-        if (run != NULL)
-            lk_console_clear(&run->console);
+        lk_console_clear(&run->console);
         fprintf(stderr, "likeness-trainer pretrain: %s\n", lk_error());
     }
-    if (run != NULL)
-        lk_run_close(run);
+    lk_run_close(run);
     free(run);
     /* Stopped by a signal before training began: nothing to save, and what was asked for. */
     return rc == 0 || (rc == LK_ECANCELLED && lk_stop_asked()) ? EXIT_SUCCESS : EXIT_FAILURE;

@@ -202,6 +202,8 @@ static int in_choices(const char *choices, const char *value) {
 static int set_text(struct lk_train_config *c, const struct knob *k, const char *text) {
     char *end = NULL;
     void *to = field(c, k);
+    if (text == NULL)
+        return lk_err(LK_EFORMAT, "no value for %s", k->name);
     errno = 0;
     switch (k->kind) {
     case LK_ARG_FLAG: *(int *)to = strcmp(text, "1") == 0; return 0;

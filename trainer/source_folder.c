@@ -36,18 +36,18 @@ static int is_picture_name(const char *path) {
 }
 
 /* Keeps the pictures of a walk, in order. */
-int lk_source_list(struct lk_fs_list *list, const char *folder) {
-    int rc = lk_fs_walk(list, folder);
+int lk_source_list(struct lk_fs_list *out, const char *folder) {
+    int rc = lk_fs_walk(out, folder);
     if (rc != 0)
         return rc;
     size_t kept = 0;
-    for (size_t i = 0; i < list->count; i++) {
-        if (is_picture_name(list->paths[i]))
-            list->paths[kept++] = list->paths[i];
+    for (size_t i = 0; i < out->count; i++) {
+        if (is_picture_name(out->paths[i]))
+            out->paths[kept++] = out->paths[i];
         else
-            free(list->paths[i]);
+            free(out->paths[i]);
     }
-    list->count = kept;
+    out->count = kept;
     return kept > 0 ? 0 : lk_err(LK_EINVAL, "%s: no pictures in this folder", folder);
 }
 
