@@ -4,7 +4,8 @@
  *
  * Layout: activations are in blocks of 16 channels (8 without AVX-512), padded with zeros, and edges of one pixel are
  * plain [N][C], which is the same bytes when the block divides C. Pictures enter as planes. LK_BF16 stores activations
- * and their gradients in bf16; sums, statistics, weight gradients and the last edge are float.
+ * and their gradients in bf16; sums, statistics and weight gradients are float, and so is everything behind the average
+ * pool: the heads are a four-hundredth of the work and sit where rounding does most harm.
  *
  * Buffers: LK_TRAIN keeps every raw output y and every edge z; the other purposes, and all gradients, take turns in a
  * few slots that plan.c hands out by following the walk's order. A residual's gradient is handed on, not copied. */
@@ -41,7 +42,6 @@ struct lk_cpu_edge {
     int slot;        /* its buffer in a pass */
     int gradient[2]; /* slots of its gradient's contributions; the first is the sum when its producer runs */
     int gradients;   /* how many: 0..2 */
-    enum lk_dt gradient_dt;
 };
 
 struct lk_cpu_node {
@@ -90,7 +90,6 @@ struct lk_plan {
     double *partials; /* channel sums of parts of a batch, see norm.c */
     size_t n_partials;
     float *staging;       /* one layer's weights, canonical: folded or padded */
-    float *rows;          /* [batch][widest flat edge] floats: pooling and its gradient in bf16 */
     struct lk_plan *root; /* whose weights are shared; itself when none */
     struct lk_plan *dependents, *next_dependent;
 };

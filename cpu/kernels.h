@@ -58,7 +58,6 @@ struct lk_kernels {
     void (*mean)(float *out, const void *x, int bf16, size_t rows, size_t stride);   /* of the rows */
     void (*spread)(void *x, int bf16, size_t rows, size_t stride, const float *row); /* every row = row */
     void (*to_bf16)(uint16_t *to, const float *from, size_t n);
-    void (*to_float)(float *to, const uint16_t *from, size_t n);
 
     /* Optimisers over n elements; g is set to zero; teacher may be NULL. */
     void (*momentum)(float *w, float *g, float *v, float *teacher, size_t n, const struct lk_update_scalars *s);

@@ -262,20 +262,6 @@ static void to_bf16(uint16_t *to, const float *from, size_t n) {
     }
 }
 
-static void to_float(float *to, const uint16_t *from, size_t n) {
-    size_t i = 0;
-    for (; i + LK_BLOCK <= n; i += LK_BLOCK) {
-        store_f32(to + i, load(from, i, 1));
-    }
-    for (; i < n; i++) {
-        union {
-            uint32_t u;
-            float f;
-        } x = {(uint32_t)from[i] << 16};
-        to[i] = x.f;
-    }
-}
-
 /* SGD: g += decay w; v = momentum v + g; w -= lr v. LARS scales g + decay w by its ratio first. */
 static void momentum(float *restrict w, float *restrict g, float *restrict v, float *restrict teacher, size_t n,
                      const struct lk_update_scalars *s) {
@@ -338,7 +324,6 @@ const struct lk_kernels LK_TABLE = {.block = LK_BLOCK,
                                     .mean = mean,
                                     .spread = spread,
                                     .to_bf16 = to_bf16,
-                                    .to_float = to_float,
                                     .momentum = momentum,
                                     .adam = adam,
                                     .ema = ema,

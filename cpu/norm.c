@@ -293,13 +293,8 @@ int lk_cpu__activate_backward(struct lk_pass *pass, int node, float *grads) {
     for (size_t c = 0; n->bias && c < (size_t)n->out_c; c++) {
         grads[n->beta + c] += (float)k->gradient_sums[c];
     }
-    if (dy != g) { /* the last edge is float where the layer below wants bf16, or g goes on to a residual edge */
-        size_t elements = s.batch * s.padded * s.hw;
-        if (dt != plan->dt) {
-            kernels->to_bf16(dy, g, elements);
-        } else {
-            memcpy(dy, g, elements * lk_cpu__dt_bytes(dt));
-        }
+    if (dy != g) { /* g goes on to a residual edge */
+        memcpy(dy, g, s.batch * s.padded * s.hw * lk_cpu__dt_bytes(dt));
     }
     return 0;
 }

@@ -13,9 +13,8 @@ static int round_up(int c, int block) { return (c + block - 1) / block * block; 
 
 static int plan_edge(struct lk_plan *plan, int edge) {
     struct lk_cpu_edge *e = &plan->edges[edge];
-    int last = edge == plan->n_nodes, block = plan->b->kernels->block;
+    int block = plan->b->kernels->block;
     e->last_use = -1;
-    e->dt = plan->dt;
     if (edge == 0) {
         const struct lk_node *n = plan->nodes[0].node;
         e->c = n->in_c, e->h = n->in_h, e->w = n->in_w;
@@ -24,11 +23,8 @@ static int plan_edge(struct lk_plan *plan, int edge) {
         const struct lk_node *n = plan->nodes[edge - 1].node;
         e->c = n->out_c, e->h = n->out_h, e->w = n->out_w;
         e->flat = n->kind == LK_NODE_LINEAR || n->kind == LK_NODE_AVG_POOL;
-        if (last && (n->kind == LK_NODE_AVG_POOL || (n->kind == LK_NODE_LINEAR && !n->bn))) {
-            e->dt = LK_DT_F32; /* what leaves the network is not rounded */
-        }
     }
-    e->gradient_dt = e->dt;
+    e->dt = e->flat ? LK_DT_F32 : plan->dt;
     e->padded = edge == 0 && e->c <= 4 ? e->c : round_up(e->c, block);
     if (e->flat && e->c % block) {
         return lk_err(LK_EUNSUPPORTED, "edge %d has %d features, not a multiple of %d", edge, e->c, block);
@@ -79,11 +75,10 @@ static int plan_product(struct lk_plan *plan, int i) {
     k->padded = out->padded, k->in_padded = in->padded;
     k->mask = !n->relu ? LK_MASK_NONE : n->residual >= 0 ? LK_MASK_OUTPUT : LK_MASK_RAW;
     if ((rc = lk_dnnl__md(&k->canonical, LK_DT_F32, linear ? LK_NC : LK_NCHW, k->padded, k->in_padded, side, side)) ||
-        (rc = lk_dnnl__md(&any, plan->dt, LK_ANY, k->padded, k->in_padded, side, side)) ||
+        (rc = lk_dnnl__md(&any, out->dt, LK_ANY, k->padded, k->in_padded, side, side)) ||
         (rc = lk_dnnl__md(&any_f32, LK_DT_F32, LK_ANY, k->padded, k->in_padded, side, side)) ||
         (rc = lk_dnnl__md_clone(&k->y_md, out->md)) ||
-        (rc = lk_dnnl__md(&k->dy_md, plan->dt, linear ? LK_NC : plan->layout, plan->batch, k->padded, out->h,
-                          out->w))) {
+        (rc = lk_dnnl__md(&k->dy_md, out->dt, linear ? LK_NC : plan->layout, plan->batch, k->padded, out->h, out->w))) {
         goto done;
     }
     if ((inference || (n->bias && !n->bn)) && (rc = lk_dnnl__md(&bias, LK_DT_F32, LK_C, k->padded, 0, 0, 0))) {
@@ -148,7 +143,7 @@ static int plan_max_pool(struct lk_plan *plan, int i) {
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
 static int plan_memory(struct lk_plan *plan) {
-    size_t scratch = 64, staging = 64, partials = 0, row = 0;
+    size_t scratch = 64, staging = 64, partials = 0;
     for (int i = 0; i < plan->n_nodes; i++) {
         const struct lk_cpu_node *k = &plan->nodes[i];
         const struct lk_node *n = k->node;
@@ -159,16 +154,13 @@ static int plan_memory(struct lk_plan *plan) {
                 staging = larger(staging, lk_dnnl__md_bytes(k->canonical));
             }
             partials = larger(partials, lk_cpu__norm_partials(plan, i));
-        } else if (n->kind == LK_NODE_AVG_POOL) {
-            row = larger(row, (size_t)n->out_c);
         }
     }
     plan->scratch_bytes = scratch;
     plan->scratch = lk_cpu__tensor(scratch);
     plan->partials = lk_calloc_aligned(partials ? partials : 1, sizeof(double));
-    plan->rows = lk_calloc_aligned(row ? row * (size_t)plan->batch : 1, sizeof(float));
     plan->staging = lk_cpu__tensor(staging);
-    if (!plan->scratch || !plan->partials || !plan->rows || !plan->staging) {
+    if (!plan->scratch || !plan->partials || !plan->staging) {
         return LK_ENOMEM;
     }
     lk_md *md = NULL;
@@ -308,7 +300,6 @@ void lk_cpu__plan_free(struct lk_plan *plan) {
     lk_dnnl__mem_free(plan->m_scratch);
     free(plan->scratch);
     free(plan->partials);
-    free(plan->rows);
     free(plan->staging);
     free(plan->edges);
     free(plan->nodes);

@@ -1,7 +1,5 @@
-/* Max pooling is oneDNN's; the global average and its gradient are ours, because they also change the type: sums are
- * double, the pooled row is float when it leaves the network. */
-#include <string.h>
-
+/* Max pooling is oneDNN's; the global average and its gradient are ours: sums are double, and
+ * the pooled row is float in every precision. */
 #include "cpu.h"
 
 struct blocks {
@@ -28,15 +26,12 @@ static void average(struct lk_pass *pass, int node) {
     const struct lk_cpu_edge *in = &plan->edges[plan->nodes[node].node->input], *out = &plan->edges[node + 1];
     const struct blocks s = blocks_of(plan, in);
     const char *x = lk_cpu__edge(pass, plan->nodes[node].node->input);
-    float *rows = out->dt == LK_DT_F32 ? lk_cpu__edge(pass, node + 1) : plan->rows;
+    float *rows = lk_cpu__edge(pass, node + 1);
     const size_t c = (size_t)out->c, size = lk_cpu__dt_bytes(in->dt), n = (size_t)plan->batch * s.blocks;
 #pragma omp parallel for num_threads(plan->b->dnnl.threads) schedule(static)
     for (size_t j = 0; j < n; j++) {
         size_t i = j / s.blocks, b = j % s.blocks;
         kernels->mean(rows + i * c + b * s.block, x + begin(&s, i, b) * size, in->dt == LK_DT_BF16, s.hw, s.stride);
-    }
-    if (out->dt != LK_DT_F32) {
-        kernels->to_bf16(lk_cpu__edge(pass, node + 1), rows, (size_t)plan->batch * c);
     }
 }
 
@@ -47,18 +42,13 @@ static void average_backward(struct lk_pass *pass, int node) {
     const struct lk_cpu_edge *in = &plan->edges[k->node->input], *out = &plan->edges[node + 1];
     const struct blocks s = blocks_of(plan, in);
     char *dx = pass->gradient[k->dx_slot];
-    const void *g = pass->gradient[out->gradient[0]];
+    float *g = pass->gradient[out->gradient[0]]; /* not read again */
     const size_t c = (size_t)out->c, size = lk_cpu__dt_bytes(in->dt), n = (size_t)plan->batch * s.blocks;
-    if (out->gradient_dt == LK_DT_F32) {
-        memcpy(plan->rows, g, (size_t)plan->batch * c * sizeof(float));
-    } else {
-        kernels->to_float(plan->rows, g, (size_t)plan->batch * c);
-    }
     const float share = 1.0f / (float)s.hw;
 #pragma omp parallel for num_threads(plan->b->dnnl.threads) schedule(static)
     for (size_t j = 0; j < n; j++) {
         size_t i = j / s.blocks, b = j % s.blocks;
-        float *row = plan->rows + i * c + b * s.block;
+        float *row = g + i * c + b * s.block;
         for (size_t q = 0; q < s.block; q++) {
             row[q] *= share;
         }

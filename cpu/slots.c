@@ -127,11 +127,8 @@ static int assign_gradient(struct lk_plan *plan) {
             if (n->residual > 0 && (rc = contribute(plan, n->residual, e->gradient[0], &k->hand_on))) {
                 return rc;
             }
-            if (n->residual > 0 || e->dt != plan->dt) {
-                k->dy_slot = acquire(s, lk_dnnl__md_bytes(k->dy_md), -1);
-            }
-            if (n->residual <= 0 && k->dy_slot != e->gradient[0]) {
-                release(s, e->gradient[0]);
+            if (n->residual > 0) {
+                k->dy_slot = acquire(s, e->bytes, -1);
             }
         }
         if (n->input > 0) {

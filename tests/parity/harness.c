@@ -63,6 +63,7 @@ int harness_open(struct harness *h, struct lk_backend *b, const struct lk_net *n
         return -1;
     }
     h->ref.bf16 = precision == LK_BF16;
+    h->ref.bf16_heads = strcmp(h->ops->name, "cpu") != 0;
     size_t n = net->n_params, s = net->n_stats + 1, in = ref_edge_size(&h->ref, 0);
     size_t out = ref_edge_size(&h->ref, n_nodes);
     h->params = lk_calloc(n, sizeof(float)), h->grads = lk_calloc(n, sizeof(float));

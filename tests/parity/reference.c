@@ -79,11 +79,13 @@ static void round_bf16(double *x, size_t n) {
     }
 }
 
-/* Is this edge stored in bf16 by a bf16 backend? */
+/* Is this edge stored in bf16 by the backend? */
 static int is_rounded(const struct ref *r, int edge) {
     const struct lk_node *n = edge ? &r->net->nodes[edge - 1] : NULL;
-    int leaves = n && edge == r->n_nodes && (n->kind == LK_NODE_AVG_POOL || (n->kind == LK_NODE_LINEAR && !n->bn));
-    return r->bf16 && !leaves;
+    enum lk_node_kind reader = r->net->nodes[0].kind;
+    int flat = n ? n->kind == LK_NODE_AVG_POOL || n->kind == LK_NODE_LINEAR : reader == LK_NODE_LINEAR;
+    int leaves = n && flat && edge == r->n_nodes && !n->bn;
+    return r->bf16 && (!flat || (r->bf16_heads && !leaves));
 }
 
 static void store(const struct ref *r, int edge, double *x) {
@@ -298,7 +300,7 @@ void ref_backward(struct ref *r, const double *params, double *grads) {
         } else {
             memcpy(r->raw_gradient[i], r->gradient[i + 1], size * sizeof(double));
         }
-        if (r->bf16) {
+        if (r->bf16 && (r->bf16_heads || n->kind == LK_NODE_CONV)) {
             round_bf16(r->raw_gradient[i], size);
         }
         product(n, r->batch, TO_WEIGHTS, r->edge[n->input], grads + n->weight, r->raw_gradient[i]);

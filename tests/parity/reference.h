@@ -11,11 +11,11 @@
 struct ref {
     const struct lk_net *net;
     int n_nodes, batch;
-    int bf16; /* 1: what a bf16 backend stores (raw outputs, edges, their gradients; not the last edge when a pooling or
-                 a layer without norm ends the net) is rounded to bf16 here too, so that both sides have the same ReLU
-                 masks and what is left to compare is arithmetic */
-    double **edge;         /* [n_nodes + 1]: outputs of nodes; edge 0 is the input */
-    double **raw;          /* [n_nodes]: before batch norm, residual and ReLU */
+    int bf16; /* 1: what a bf16 backend stores (raw outputs, edges, their gradients) is rounded to bf16 here too, so that
+                 both sides have the same ReLU masks and what is left to compare is arithmetic */
+    int bf16_heads; /* 1: also behind the average pool, but for a last edge without norm; 0: that backend keeps float */
+    double **edge;  /* [n_nodes + 1]: outputs of nodes; edge 0 is the input */
+    double **raw;   /* [n_nodes]: before batch norm, residual and ReLU */
     double **gradient;     /* [n_nodes + 1]: of edges; the last one is set by the caller before ref_backward */
     double **raw_gradient; /* [n_nodes]: of raw */
     double **mean, **var;  /* [n_nodes][out_c], of the last training forward */
