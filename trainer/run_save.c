@@ -80,13 +80,18 @@ static void file_stem(const char *path, char *out, size_t n) {
     snprintf(out, n, "%.*s", (int)(dot != NULL && dot != base ? (size_t)(dot - base) : strlen(base)), base);
 }
 
+static void model_name(const struct lk_run *run, char *out, size_t n) {
+    if (run->config.name != NULL)
+        snprintf(out, n, "%s", run->config.name);
+    else
+        file_stem(run->config.out, out, n);
+}
+
 int lk_run_export(struct lk_run *run, const char *path) {
     struct lk_byol_state s = {0};
     const struct lk_progress *p = &run->progress;
     char name[128], epochs[32], knn[32], nn1[32], protocol[160], pictures[32];
-    snprintf(name, sizeof name, "%s", run->config.name != NULL ? run->config.name : "");
-    if (run->config.name == NULL)
-        file_stem(run->config.out, name, sizeof name);
+    model_name(run, name, sizeof name);
     snprintf(epochs, sizeof epochs, "%" PRIu64, p->epoch);
     snprintf(knn, sizeof knn, "%.2f", p->knn);
     snprintf(nn1, sizeof nn1, "%.2f", p->nn1);
@@ -274,8 +279,9 @@ static int write_in_folder(const struct lk_run *run, const char *name, const str
 
 static int write_report(const struct lk_run *run, const struct facts *f, const char *status, const char *reason) {
     struct lk_buf page = {0}, metrics = {0};
-    char verdict[512], took[32];
+    char verdict[512], took[32], name[128];
     const struct lk_progress *p = &run->progress;
+    model_name(run, name, sizeof name);
     lk_console_duration(took, p->total_seconds);
     snprintf(verdict, sizeof verdict, "%s after %" PRIu64 " of %" PRIu64 " epochs over %zu pictures, %s on %s.%s%s%s",
              status, p->epoch, run->settings.schedule.epochs, run->train.n, took, run->info.device,
@@ -287,8 +293,7 @@ static int write_report(const struct lk_run *run, const struct facts *f, const c
     if (rc == 0)
         rc = lk_buf_append(&metrics, "", 1); /* the NUL */
     if (rc == 0)
-        rc = lk_report_page(&page, run->config.name != NULL ? run->config.name : run->config.run_dir, verdict,
-                            (const char *)metrics.data, f->fact, f->n);
+        rc = lk_report_page(&page, name, verdict, (const char *)metrics.data, f->fact, f->n);
     if (rc == 0)
         rc = write_in_folder(run, "report.html", &page);
     lk_buf_free(&page);
