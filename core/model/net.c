@@ -195,6 +195,7 @@ static int init_tensor(void *arg, const struct lk_net_tensor *t) {
     return 0;
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): init_tensor writes through both */
 void lk_net_init(const struct lk_net *net, uint64_t seed, float *params, float *stats) {
     struct init in = {.net = net, .params = params, .stats = stats, .seed = seed};
     lk_net_tensors(net, net->n_nodes, init_tensor, &in);

@@ -37,7 +37,7 @@ int ref_open(struct ref *r, const struct lk_net *net, int n_nodes, int batch) {
         r->var[i] = calloc(c, sizeof(double));
         ok = r->raw[i] && r->raw_gradient[i] && r->mean[i] && r->var[i];
     }
-    size_t largest_edge = 0;
+    size_t largest_edge = 1;
     for (int e = 0; e <= n_nodes; e++) {
         size_t size = ref_edge_size(r, e);
         largest_edge = size > largest_edge ? size : largest_edge;
@@ -174,7 +174,7 @@ static size_t largest(const struct lk_node *n, const double *plane, int oy, int 
     for (int k = 0; k < 9; k++) {
         int iy = oy * 2 - 1 + k / 3, ix = ox * 2 - 1 + k % 3;
         if (iy >= 0 && ix >= 0 && iy < n->in_h && ix < n->in_w && plane[iy * n->in_w + ix] > value) {
-            best = (size_t)(iy * n->in_w + ix);
+            best = (size_t)iy * (size_t)n->in_w + (size_t)ix;
             value = plane[best];
         }
     }

@@ -58,7 +58,7 @@ struct search {
 
 static int look(void *arg, const struct lk_net_tensor *t) {
     struct search *s = arg;
-    if (strcmp(t->name, s->want->name)) {
+    if (strcmp(t->name, s->want->name) != 0) {
         return 0;
     }
     s->found++;
