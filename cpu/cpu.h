@@ -95,8 +95,8 @@ struct lk_plan {
 };
 
 struct lk_cpu_node_pass {
-    lk_mem *m_y, *m_dy, *m_dx, *m_workspace;
-    void *workspace;
+    lk_mem *m_y, *m_dy, *m_dx;
+    uint8_t *which; /* max pooling in training: the tap that each maximum came from */
     struct lk_call forward, backward_data, backward_weights;
     float *mean, *inverse, *scale; /* [padded C] each: batch mean, 1 / deviation, gamma / deviation */
     float *a, *b, *c;              /* dy = a g + b (y - mean) + c */

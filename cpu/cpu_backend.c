@@ -1,5 +1,5 @@
-/* The CPU as a device: oneDNN (dnnl.c) for convolutions, linear layers and max pooling, our own vector kernels
- * (kernels.h) for everything between them. One OpenMP team serves both: a thread pool of ours would fight with oneDNN's
+/* The CPU as a device: oneDNN (dnnl.c) for convolutions and linear layers, our own vector kernels (kernels.h) for
+ * everything between them. One OpenMP team serves both: a thread pool of ours would fight with oneDNN's
  * threads for the cores. Any thread may call, one at a time.
  *
  * Same inputs and the same number of threads give the same bits. */

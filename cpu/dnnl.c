@@ -10,9 +10,8 @@
 
 _Static_assert((int)LK_ARG_SRC == DNNL_ARG_SRC && (int)LK_ARG_DST == DNNL_ARG_DST &&
                    (int)LK_ARG_WEIGHTS == DNNL_ARG_WEIGHTS && (int)LK_ARG_BIAS == DNNL_ARG_BIAS &&
-                   (int)LK_ARG_WORKSPACE == DNNL_ARG_WORKSPACE && (int)LK_ARG_SCRATCHPAD == DNNL_ARG_SCRATCHPAD &&
-                   (int)LK_ARG_DIFF_SRC == DNNL_ARG_DIFF_SRC && (int)LK_ARG_DIFF_DST == DNNL_ARG_DIFF_DST &&
-                   (int)LK_ARG_DIFF_WEIGHTS == DNNL_ARG_DIFF_WEIGHTS,
+                   (int)LK_ARG_SCRATCHPAD == DNNL_ARG_SCRATCHPAD && (int)LK_ARG_DIFF_SRC == DNNL_ARG_DIFF_SRC &&
+                   (int)LK_ARG_DIFF_DST == DNNL_ARG_DIFF_DST && (int)LK_ARG_DIFF_WEIGHTS == DNNL_ARG_DIFF_WEIGHTS,
                "argument ids are oneDNN's");
 
 /* A reference primitive of less work than this costs no time worth refusing for. */
@@ -73,13 +72,8 @@ int lk_dnnl__md(lk_md **out, enum lk_dt dt, enum lk_layout layout, int n, int c,
     static const struct {
         int ndims;
         dnnl_format_tag_t tag;
-    } layouts[] = {[LK_ANY] = {4, dnnl_format_tag_any},
-                   [LK_NCHW] = {4, dnnl_nchw},
-                   [LK_NHWC] = {4, dnnl_nhwc},
-                   [LK_NCHW16C] = {4, dnnl_nChw16c},
-                   [LK_NCHW8C] = {4, dnnl_nChw8c},
-                   [LK_NC] = {2, dnnl_nc},
-                   [LK_C] = {1, dnnl_x}};
+    } layouts[] = {[LK_ANY] = {4, dnnl_format_tag_any}, [LK_NCHW] = {4, dnnl_nchw}, [LK_NCHW16C] = {4, dnnl_nChw16c},
+                   [LK_NCHW8C] = {4, dnnl_nChw8c},      [LK_NC] = {2, dnnl_nc},     [LK_C] = {1, dnnl_x}};
     dnnl_dims_t dims = {n, c, h, w};
     int ndims = layout == LK_ANY && !h ? 2 : layouts[layout].ndims;
     dnnl_status_t status = dnnl_memory_desc_create_with_tag(out, ndims, dims, dt == LK_DT_BF16 ? dnnl_bf16 : dnnl_f32,
@@ -245,35 +239,6 @@ int lk_dnnl__backward_weights(struct lk_prim *out, const struct lk_dnnl *d, cons
                   s->linear ? "a linear layer's weight gradient" : "a convolution's weight gradient");
 }
 
-int lk_dnnl__max_pool(struct lk_prim *out, const struct lk_dnnl *d, const lk_md *src, const lk_md *dst,
-                      const struct lk_conv_spec *s) {
-    dnnl_primitive_attr_t attr;
-    int rc = begin(out, d, &attr, 0, 0);
-    if (rc) {
-        return rc;
-    }
-    WINDOW(s);
-    dnnl_dims_t kernel = {3, 3};
-    dnnl_status_t status = dnnl_pooling_forward_primitive_desc_create(
-        &out->desc, d->engine, s->inference ? dnnl_forward_inference : dnnl_forward_training, dnnl_pooling_max, src,
-        dst, strides, kernel, dilates, left, right, attr);
-    return finish(out, status, attr, s->macs, "max pooling");
-}
-
-int lk_dnnl__max_pool_backward(struct lk_prim *out, const struct lk_dnnl *d, const lk_md *src, const lk_md *dst,
-                               const struct lk_conv_spec *s, const struct lk_prim *forward) {
-    dnnl_primitive_attr_t attr;
-    int rc = begin(out, d, &attr, 0, 0);
-    if (rc) {
-        return rc;
-    }
-    WINDOW(s);
-    dnnl_dims_t kernel = {3, 3};
-    dnnl_status_t status = dnnl_pooling_backward_primitive_desc_create(
-        &out->desc, d->engine, dnnl_pooling_max, src, dst, strides, kernel, dilates, left, right, forward->desc, attr);
-    return finish(out, status, attr, s->macs, "max pooling's gradient");
-}
-
 int lk_dnnl__reorder(struct lk_prim *out, const struct lk_dnnl *d, const lk_md *from, const lk_md *to, int add) {
     dnnl_primitive_attr_t attr;
     int rc = begin(out, d, &attr, add, 0);
@@ -285,11 +250,8 @@ int lk_dnnl__reorder(struct lk_prim *out, const struct lk_dnnl *d, const lk_md *
 }
 
 const lk_md *lk_dnnl__query(const struct lk_prim *p, enum lk_arg_id what) {
-    dnnl_query_t query = what == LK_ARG_WEIGHTS        ? dnnl_query_weights_md
-                         : what == LK_ARG_DIFF_WEIGHTS ? dnnl_query_diff_weights_md
-                                                       : dnnl_query_workspace_md;
-    const lk_md *md = dnnl_primitive_desc_query_md(p->desc, query, 0);
-    return md && dnnl_memory_desc_get_size(md) ? md : NULL;
+    dnnl_query_t query = what == LK_ARG_WEIGHTS ? dnnl_query_weights_md : dnnl_query_diff_weights_md;
+    return dnnl_primitive_desc_query_md(p->desc, query, 0);
 }
 
 void lk_dnnl__prim_free(struct lk_prim *p) {

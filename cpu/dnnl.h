@@ -16,9 +16,8 @@ typedef struct dnnl_memory lk_mem;     /* a descriptor and a pointer that it doe
 enum lk_dt { LK_DT_F32, LK_DT_BF16 };
 
 enum lk_layout {
-    LK_ANY,  /* weights: what the primitive likes best */
-    LK_NCHW, /* also the canonical layout of convolution weights, OIHW */
-    LK_NHWC,
+    LK_ANY,     /* weights: what the primitive likes best */
+    LK_NCHW,    /* also the canonical layout of convolution weights, OIHW */
     LK_NCHW16C, /* channels in blocks of 16 (AVX-512), padded with zeros */
     LK_NCHW8C,  /* in blocks of 8 */
     LK_NC,      /* two dimensions; also the canonical layout of linear weights */
@@ -45,7 +44,6 @@ enum lk_arg_id {
     LK_ARG_DST = 17,
     LK_ARG_WEIGHTS = 33,
     LK_ARG_BIAS = 41,
-    LK_ARG_WORKSPACE = 64,
     LK_ARG_SCRATCHPAD = 80,
     LK_ARG_DIFF_SRC = 129,
     LK_ARG_DIFF_DST = 145,
@@ -89,16 +87,10 @@ int lk_dnnl__backward_data(struct lk_prim *out, const struct lk_dnnl *d, const s
                            const struct lk_prim *forward);
 int lk_dnnl__backward_weights(struct lk_prim *out, const struct lk_dnnl *d, const struct lk_conv_spec *s,
                               const struct lk_prim *forward);
-/* 3x3, stride 2, pad 1; training keeps a workspace for the way back. */
-int lk_dnnl__max_pool(struct lk_prim *out, const struct lk_dnnl *d, const lk_md *src, const lk_md *dst,
-                      const struct lk_conv_spec *s);
-int lk_dnnl__max_pool_backward(struct lk_prim *out, const struct lk_dnnl *d, const lk_md *src, const lk_md *dst,
-                               const struct lk_conv_spec *s, const struct lk_prim *forward);
 /* add: to += from. */
 int lk_dnnl__reorder(struct lk_prim *out, const struct lk_dnnl *d, const lk_md *from, const lk_md *to, int add);
 
-/* What a primitive chose for weights (WEIGHTS), their gradient (DIFF_WEIGHTS) or the workspace (WORKSPACE). Owned by
- * the primitive; NULL when there is none. */
+/* What a primitive chose for weights (WEIGHTS) or their gradient (DIFF_WEIGHTS). Owned by the primitive. */
 const lk_md *lk_dnnl__query(const struct lk_prim *p, enum lk_arg_id what);
 void lk_dnnl__prim_free(struct lk_prim *p); /* accepts a zeroed one */
 

@@ -15,36 +15,19 @@ static int check_picture_edge(const struct lk_pass *pass) {
     return 0;
 }
 
-/* Planar floats of picture i into edge 0, in its type and layout. */
+/* Planar floats of picture i into edge 0, when they were not made there. */
 static void write_picture(struct lk_pass *pass, size_t i, const float *chw) {
-    const struct lk_plan *plan = pass->plan;
-    const struct lk_cpu_edge *e = &plan->edges[0];
-    const size_t pixels = (size_t)e->h * (size_t)e->w, n = 3 * pixels;
-    float *f = (float *)lk_cpu__edge(pass, 0) + i * n;
-    uint16_t *h = (uint16_t *)lk_cpu__edge(pass, 0) + i * n;
-    if (plan->layout != LK_NHWC) {
-        if (e->dt == LK_DT_BF16) {
-            plan->b->kernels->to_bf16(h, chw, n);
-        } else if (f != chw) {
-            memcpy(f, chw, n * sizeof *f);
-        }
-        return;
-    }
-    for (size_t c = 0; c < 3; c++) {
-        for (size_t p = 0; p < pixels; p++) {
-            if (e->dt == LK_DT_BF16) {
-                plan->b->kernels->to_bf16(h + 3 * p + c, chw + c * pixels + p, 1);
-            } else {
-                f[3 * p + c] = chw[c * pixels + p];
-            }
-        }
+    const struct lk_cpu_edge *e = &pass->plan->edges[0];
+    const size_t n = 3 * (size_t)e->h * (size_t)e->w;
+    if (e->dt == LK_DT_BF16) {
+        pass->plan->b->kernels->to_bf16((uint16_t *)lk_cpu__edge(pass, 0) + i * n, chw, n);
     }
 }
 
-/* Where a picture's planar floats may be made: edge 0 itself when that is what it holds, else this thread's scratch. */
+/* Where a picture's planar floats are made: in edge 0 itself, or for bf16 in this thread's scratch. */
 static float *picture_buffer(struct lk_pass *pass, size_t i, float *scratch) {
     const struct lk_cpu_edge *e = &pass->plan->edges[0];
-    if (e->dt == LK_DT_F32 && pass->plan->layout != LK_NHWC) {
+    if (e->dt == LK_DT_F32) {
         return (float *)lk_cpu__edge(pass, 0) + i * 3 * (size_t)e->h * (size_t)e->w;
     }
     return scratch;

@@ -25,6 +25,10 @@ struct lk_dapply_vectors {
     const float *mean, *a, *b, *c; /* dy = a g + b (y - mean) + c */
 };
 
+struct lk_pool_shape {
+    int in_h, in_w, out_h, out_w;
+};
+
 /* What one element of an update needs, ready made. */
 struct lk_update_scalars {
     float lr, momentum, decay;        /* SGD and LARS; LARS's ratio is in `ratio` */
@@ -54,6 +58,13 @@ struct lk_kernels {
     /* g = masked by z > 0 when relu (c0 [+ c1]); acc[0] += sum g. */
     void (*activate_back)(double *acc, void *g, const void *c0, const void *c1, const void *z, int bf16, size_t rows,
                           size_t stride, int relu);
+
+    /* One plane of the 3x3 maximum, stride 2, pad 1. which (NULL: not kept) [out_h][out_w][block]: the tap 0..8 of the
+     * first largest, as PyTorch breaks ties; NaN wins. Back: every input takes c0 [+ c1] of
+     * the windows that chose it. */
+    void (*max_pool)(void *z, uint8_t *which, const void *x, int bf16, const struct lk_pool_shape *s);
+    void (*max_pool_back)(void *dx, const void *c0, const void *c1, const uint8_t *which, int bf16,
+                          const struct lk_pool_shape *s);
 
     void (*mean)(float *out, const void *x, int bf16, size_t rows, size_t stride);   /* of the rows */
     void (*spread)(void *x, int bf16, size_t rows, size_t stride, const float *row); /* every row = row */

@@ -26,7 +26,7 @@ BODY vh vf_to_bf16(vf x) {
     vu u = (vu)x;
     vu rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
     vu quiet = (u >> 16) | 0x40u;
-    vu nan = (vu)(x != x);
+    vu nan = (vu)(x != x); /* NOLINT(misc-redundant-expression): true for NaN alone */
     return __builtin_convertvector((rounded & ~nan) | (quiet & nan), vh);
 }
 
@@ -214,9 +214,66 @@ BODY void activate_back_body(double *acc, void *g, const void *c0, const void *c
 }
 
 static void activate_back(double *acc, void *g, const void *c0, const void *c1, const void *z, int bf16, size_t rows,
-                          size_t stride,
-                          int relu){BY_TYPE(activate_back_body(acc, g, c0, c1, z, 0, rows, stride, relu),
-                                            activate_back_body(acc, g, c0, c1, z, 1, rows, stride, relu))}
+                          size_t stride, int relu) {
+    BY_TYPE(activate_back_body(acc, g, c0, c1, z, 0, rows, stride, relu),
+            activate_back_body(acc, g, c0, c1, z, 1, rows, stride, relu))
+}
+
+typedef uint8_t vb __attribute__((vector_size(LK_BLOCK)));
+typedef uint8_t vb_mem __attribute__((vector_size(LK_BLOCK), aligned(1), may_alias));
+
+BODY void max_pool_body(void *z, uint8_t *which, const void *x, int bf16, const struct lk_pool_shape *s) {
+    for (int oy = 0; oy < s->out_h; oy++) {
+        for (int ox = 0; ox < s->out_w; ox++) {
+            vf best = (vf){0} - INFINITY;
+            vi tap = (vi){0} + (oy ? 0 : 3) + (ox ? 0 : 1); /* the first one inside */
+            for (int k = 0; k < 9; k++) {
+                int iy = 2 * oy - 1 + k / 3, ix = 2 * ox - 1 + k % 3;
+                if (iy < 0 || ix < 0 || iy >= s->in_h || ix >= s->in_w) {
+                    continue;
+                }
+                vf v = load(x, ((size_t)iy * (size_t)s->in_w + (size_t)ix) * LK_BLOCK, bf16);
+                vi take = (v > best) | (v != v);
+                best = (vf)(((vi)v & take) | ((vi)best & ~take));
+                tap = (k & take) | (tap & ~take);
+            }
+            size_t at = ((size_t)oy * (size_t)s->out_w + (size_t)ox) * LK_BLOCK;
+            store(z, at, bf16, best);
+            if (which) {
+                *(vb_mem *)(which + at) = __builtin_convertvector(tap, vb);
+            }
+        }
+    }
+}
+
+static void max_pool(void *z, uint8_t *which, const void *x, int bf16, const struct lk_pool_shape *s){
+    BY_TYPE(max_pool_body(z, which, x, 0, s), max_pool_body(z, which, x, 1, s))}
+
+BODY void max_pool_back_body(void *dx, const void *c0, const void *c1, const uint8_t *which, int bf16,
+                             const struct lk_pool_shape *s) {
+    for (int iy = 0; iy < s->in_h; iy++) {
+        for (int ix = 0; ix < s->in_w; ix++) {
+            vf sum = {0};
+            for (int oy = iy / 2; oy <= (iy + 1) / 2 && oy < s->out_h; oy++) {
+                for (int ox = ix / 2; ox <= (ix + 1) / 2 && ox < s->out_w; ox++) {
+                    int k = (iy - 2 * oy + 1) * 3 + ix - 2 * ox + 1;
+                    size_t at = ((size_t)oy * (size_t)s->out_w + (size_t)ox) * LK_BLOCK;
+                    vi tap = __builtin_convertvector(*(const vb_mem *)(which + at), vi);
+                    vf g = load(c0, at, bf16);
+                    if (c1) {
+                        g += load(c1, at, bf16);
+                    }
+                    sum += (vf)((vi)g & (tap == k));
+                }
+            }
+            store(dx, ((size_t)iy * (size_t)s->in_w + (size_t)ix) * LK_BLOCK, bf16, sum);
+        }
+    }
+}
+
+static void max_pool_back(void *dx, const void *c0, const void *c1, const uint8_t *which, int bf16,
+                          const struct lk_pool_shape *s){
+    BY_TYPE(max_pool_back_body(dx, c0, c1, which, 0, s), max_pool_back_body(dx, c0, c1, which, 1, s))}
 
 BODY void mean_body(float *out, const void *x, int bf16, size_t rows, size_t stride) {
     double acc[LK_BLOCK] = {0};
@@ -321,6 +378,8 @@ const struct lk_kernels LK_TABLE = {.block = LK_BLOCK,
                                     .dapply = dapply,
                                     .activate = activate,
                                     .activate_back = activate_back,
+                                    .max_pool = max_pool,
+                                    .max_pool_back = max_pool_back,
                                     .mean = mean,
                                     .spread = spread,
                                     .to_bf16 = to_bf16,

@@ -91,39 +91,14 @@ static int bind_product(struct lk_pass *p, int i) {
     return 0;
 }
 
-static int bind_max_pool(struct lk_pass *p, int i) {
-    struct lk_plan *plan = p->plan;
-    const struct lk_dnnl *d = &plan->b->dnnl;
-    struct lk_cpu_node *n = &plan->nodes[i];
-    struct lk_cpu_node_pass *k = &p->nodes[i];
-    const struct lk_cpu_edge *out = &plan->edges[i + 1];
-    const lk_md *workspace = lk_dnnl__query(&n->forward, LK_ARG_WORKSPACE);
-    int rc;
-    if (workspace) {
-        k->workspace = lk_cpu__tensor(lk_dnnl__md_bytes(workspace));
-        if (!k->workspace) {
-            return LK_ENOMEM;
-        }
-        if ((rc = lk_dnnl__mem(&k->m_workspace, d, workspace, k->workspace))) {
-            return rc;
-        }
-    }
-    bind(&k->forward, &n->forward, plan->m_scratch);
-    lk_dnnl__arg(&k->forward, LK_ARG_SRC, p->m_edge[n->node->input]);
-    lk_dnnl__arg(&k->forward, LK_ARG_DST, p->m_edge[i + 1]);
-    lk_dnnl__arg(&k->forward, LK_ARG_WORKSPACE, k->m_workspace);
-    if (plan->purpose != LK_TRAIN || n->dx_slot < 0) {
+/* Which input each maximum came from, for the way back. */
+static int keep_choices(struct lk_pass *p, int i) {
+    const struct lk_cpu_edge *out = &p->plan->edges[i + 1];
+    if (p->plan->purpose != LK_TRAIN) {
         return 0;
     }
-    if ((rc = lk_dnnl__mem(&k->m_dy, d, out->md, p->gradient[out->gradient[0]])) ||
-        (rc = lk_dnnl__mem(&k->m_dx, d, plan->edges[n->node->input].md, p->gradient[n->dx_slot]))) {
-        return rc;
-    }
-    bind(&k->backward_data, &n->backward_data, plan->m_scratch);
-    lk_dnnl__arg(&k->backward_data, LK_ARG_DIFF_DST, k->m_dy);
-    lk_dnnl__arg(&k->backward_data, LK_ARG_WORKSPACE, k->m_workspace);
-    lk_dnnl__arg(&k->backward_data, LK_ARG_DIFF_SRC, k->m_dx);
-    return 0;
+    p->nodes[i].which = lk_cpu__tensor(out->bytes / lk_cpu__dt_bytes(out->dt));
+    return p->nodes[i].which ? 0 : LK_ENOMEM;
 }
 
 int lk_cpu__pass(struct lk_plan *plan, struct lk_pass **out) {
@@ -147,7 +122,7 @@ int lk_cpu__pass(struct lk_plan *plan, struct lk_pass **out) {
     }
     for (int i = 0; i < plan->n_nodes; i++) {
         const struct lk_node *n = plan->nodes[i].node;
-        rc = has_weights(n) ? bind_product(p, i) : n->kind == LK_NODE_MAX_POOL ? bind_max_pool(p, i) : 0;
+        rc = has_weights(n) ? bind_product(p, i) : n->kind == LK_NODE_MAX_POOL ? keep_choices(p, i) : 0;
         if (rc) {
             goto fail;
         }
@@ -165,11 +140,11 @@ void lk_cpu__pass_free(struct lk_pass *p) {
     }
     for (int i = 0; p->nodes && i < p->plan->n_nodes; i++) {
         struct lk_cpu_node_pass *k = &p->nodes[i];
-        lk_mem *mems[] = {k->m_y, k->m_dy, k->m_dx, k->m_workspace};
+        lk_mem *mems[] = {k->m_y, k->m_dy, k->m_dx};
         for (size_t j = 0; j < sizeof mems / sizeof *mems; j++) {
             lk_dnnl__mem_free(mems[j]);
         }
-        free(k->workspace);
+        free(k->which);
     }
     for (int e = 0; p->m_edge && e <= p->plan->n_nodes; e++) {
         lk_dnnl__mem_free(p->m_edge[e]);

@@ -29,7 +29,7 @@ static int plan_edge(struct lk_plan *plan, int edge) {
     if (e->flat && e->c % block) {
         return lk_err(LK_EUNSUPPORTED, "edge %d has %d features, not a multiple of %d", edge, e->c, block);
     }
-    enum lk_layout layout = e->flat ? LK_NC : e->padded <= 4 && plan->layout != LK_NHWC ? LK_NCHW : plan->layout;
+    enum lk_layout layout = e->flat ? LK_NC : e->padded <= 4 ? LK_NCHW : plan->layout;
     int rc;
     if ((rc = lk_dnnl__md(&e->md, e->dt, layout, plan->batch, e->padded, e->h, e->w)) ||
         (rc = lk_dnnl__md(&e->true_md, e->dt, layout, plan->batch, e->c, e->h, e->w))) {
@@ -49,7 +49,9 @@ static int plan_reads(struct lk_plan *plan) {
         if (n->residual >= 0) {
             plan->edges[n->residual].last_use = i;
         }
-        if ((n->kind == LK_NODE_LINEAR) != plan->edges[n->input].flat) {
+        const struct lk_cpu_edge *in = &plan->edges[n->input];
+        if ((n->kind == LK_NODE_LINEAR) != in->flat ||
+            (!has_weights(n) && in->padded % plan->b->kernels->block)) { /* pooling works on blocks */
             return lk_err(LK_EUNSUPPORTED, "%s cannot read an edge of this shape", n->name);
         }
     }
@@ -120,24 +122,6 @@ done:
     lk_dnnl__md_free(any);
     lk_dnnl__md_free(any_f32);
     return rc;
-}
-
-static int plan_max_pool(struct lk_plan *plan, int i) {
-    struct lk_cpu_node *k = &plan->nodes[i];
-    const struct lk_node *n = k->node;
-    const struct lk_dnnl *d = &plan->b->dnnl;
-    const lk_md *in = plan->edges[n->input].md, *out = plan->edges[i + 1].md;
-    struct lk_conv_spec spec = {.inference = plan->purpose != LK_TRAIN,
-                                .stride = 2,
-                                .pad = 1,
-                                .pad_right_h = right_pad(n->out_h, n->in_h, n),
-                                .pad_right_w = right_pad(n->out_w, n->in_w, n),
-                                .macs = 9.0 * plan->batch * n->out_c * n->out_h * n->out_w};
-    int rc = lk_dnnl__max_pool(&k->forward, d, in, out, &spec);
-    if (rc || plan->purpose != LK_TRAIN || n->input == 0) {
-        return rc;
-    }
-    return lk_dnnl__max_pool_backward(&k->backward_data, d, in, out, &spec, &k->forward);
 }
 
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
@@ -222,7 +206,7 @@ int lk_cpu__plan(struct lk_backend *b, const struct lk_net *net, int n_nodes, in
     }
     for (int i = 0; i < n_nodes; i++) {
         const struct lk_node *n = plan->nodes[i].node;
-        rc = has_weights(n) ? plan_product(plan, i) : n->kind == LK_NODE_MAX_POOL ? plan_max_pool(plan, i) : 0;
+        rc = has_weights(n) ? plan_product(plan, i) : 0;
         if (rc) {
             lk_err_prefix(rc, "%s", n->name);
             goto fail;

@@ -1,66 +1,98 @@
-/* Max pooling is oneDNN's; the global average and its gradient are ours: sums are double, and
- * the pooled row is float in every precision. */
+/* Pooling on the blocked layout, plane by plane. Maxima remember where they came from; averages are summed in double,
+ * and the pooled row is float in every precision. */
 #include "cpu.h"
 
-struct blocks {
-    size_t block, blocks, hw, stride;
-    int nhwc;
+struct planes {
+    size_t count;   /* pictures times blocks of channels */
+    size_t blocks;  /* blocks of channels a picture */
+    size_t in, out; /* elements a plane, block included */
+    size_t in_bytes, out_bytes;
+    int bf16; /* what is read; a maximum is written likewise */
 };
 
-static struct blocks blocks_of(const struct lk_plan *plan, const struct lk_cpu_edge *e) {
-    struct blocks s = {
-        .block = (size_t)plan->b->kernels->block, .hw = (size_t)e->h * (size_t)e->w, .nhwc = plan->layout == LK_NHWC};
-    s.blocks = (size_t)e->c / s.block;
-    s.stride = s.nhwc ? (size_t)e->c : s.block;
+static struct planes planes_of(const struct lk_plan *plan, int node) {
+    const struct lk_cpu_edge *in = &plan->edges[plan->nodes[node].node->input], *out = &plan->edges[node + 1];
+    const size_t block = (size_t)plan->b->kernels->block;
+    struct planes s = {.blocks = (size_t)in->padded / block,
+                       .in = (size_t)in->h * (size_t)in->w * block,
+                       .out = (size_t)out->h * (size_t)out->w * block,
+                       .bf16 = in->dt == LK_DT_BF16};
+    s.count = (size_t)plan->batch * s.blocks;
+    s.in_bytes = s.in * lk_cpu__dt_bytes(in->dt);
+    s.out_bytes = s.out * lk_cpu__dt_bytes(out->dt);
     return s;
 }
 
-/* Element at which block b of picture i begins. */
-static size_t begin(const struct blocks *s, size_t i, size_t b) {
-    return s->nhwc ? i * s->hw * s->stride + b * s->block : (i * s->blocks + b) * s->hw * s->block;
+static void maximum(struct lk_pass *pass, int node) {
+    const struct lk_plan *plan = pass->plan;
+    const struct lk_node *n = plan->nodes[node].node;
+    const struct lk_pool_shape shape = {n->in_h, n->in_w, n->out_h, n->out_w};
+    const struct planes s = planes_of(plan, node);
+    const char *x = lk_cpu__edge(pass, n->input);
+    char *z = lk_cpu__edge(pass, node + 1);
+    uint8_t *which = pass->nodes[node].which;
+#pragma omp parallel for num_threads(plan->b->dnnl.threads) schedule(static)
+    for (size_t i = 0; i < s.count; i++) {
+        plan->b->kernels->max_pool(z + i * s.out_bytes, which ? which + i * s.out : NULL, x + i * s.in_bytes, s.bf16,
+                                   &shape);
+    }
 }
 
+static void maximum_backward(struct lk_pass *pass, int node) {
+    const struct lk_plan *plan = pass->plan;
+    const struct lk_node *n = plan->nodes[node].node;
+    const struct lk_pool_shape shape = {n->in_h, n->in_w, n->out_h, n->out_w};
+    const struct planes s = planes_of(plan, node);
+    const struct lk_cpu_edge *out = &plan->edges[node + 1];
+    const char *first = pass->gradient[out->gradient[0]];
+    const char *second = out->gradients == 2 ? pass->gradient[out->gradient[1]] : NULL;
+    char *dx = pass->gradient[plan->nodes[node].dx_slot];
+    const uint8_t *which = pass->nodes[node].which;
+#pragma omp parallel for num_threads(plan->b->dnnl.threads) schedule(static)
+    for (size_t i = 0; i < s.count; i++) {
+        plan->b->kernels->max_pool_back(dx + i * s.in_bytes, first + i * s.out_bytes,
+                                        second ? second + i * s.out_bytes : NULL, which + i * s.out, s.bf16, &shape);
+    }
+}
+
+/* The rows of [N][C] are the planes' blocks in their order. */
 static void average(struct lk_pass *pass, int node) {
     const struct lk_plan *plan = pass->plan;
     const struct lk_kernels *kernels = plan->b->kernels;
-    const struct lk_cpu_edge *in = &plan->edges[plan->nodes[node].node->input], *out = &plan->edges[node + 1];
-    const struct blocks s = blocks_of(plan, in);
+    const struct planes s = planes_of(plan, node);
+    const size_t block = (size_t)kernels->block;
     const char *x = lk_cpu__edge(pass, plan->nodes[node].node->input);
     float *rows = lk_cpu__edge(pass, node + 1);
-    const size_t c = (size_t)out->c, size = lk_cpu__dt_bytes(in->dt), n = (size_t)plan->batch * s.blocks;
 #pragma omp parallel for num_threads(plan->b->dnnl.threads) schedule(static)
-    for (size_t j = 0; j < n; j++) {
-        size_t i = j / s.blocks, b = j % s.blocks;
-        kernels->mean(rows + i * c + b * s.block, x + begin(&s, i, b) * size, in->dt == LK_DT_BF16, s.hw, s.stride);
+    for (size_t i = 0; i < s.count; i++) {
+        kernels->mean(rows + i * block, x + i * s.in_bytes, s.bf16, s.in / block, block);
     }
 }
 
 static void average_backward(struct lk_pass *pass, int node) {
     const struct lk_plan *plan = pass->plan;
     const struct lk_kernels *kernels = plan->b->kernels;
-    const struct lk_cpu_node *k = &plan->nodes[node];
-    const struct lk_cpu_edge *in = &plan->edges[k->node->input], *out = &plan->edges[node + 1];
-    const struct blocks s = blocks_of(plan, in);
-    char *dx = pass->gradient[k->dx_slot];
-    float *g = pass->gradient[out->gradient[0]]; /* not read again */
-    const size_t c = (size_t)out->c, size = lk_cpu__dt_bytes(in->dt), n = (size_t)plan->batch * s.blocks;
-    const float share = 1.0f / (float)s.hw;
+    const struct planes s = planes_of(plan, node);
+    const size_t block = (size_t)kernels->block;
+    const float share = 1.0f / (float)(s.in / block);
+    char *dx = pass->gradient[plan->nodes[node].dx_slot];
+    float *g = pass->gradient[plan->edges[node + 1].gradient[0]]; /* not read again */
 #pragma omp parallel for num_threads(plan->b->dnnl.threads) schedule(static)
-    for (size_t j = 0; j < n; j++) {
-        size_t i = j / s.blocks, b = j % s.blocks;
-        float *row = g + i * c + b * s.block;
-        for (size_t q = 0; q < s.block; q++) {
-            row[q] *= share;
+    for (size_t i = 0; i < s.count; i++) {
+        float *row = g + i * block;
+        for (size_t c = 0; c < block; c++) {
+            row[c] *= share;
         }
-        kernels->spread(dx + begin(&s, i, b) * size, in->dt == LK_DT_BF16, s.hw, s.stride, row);
+        kernels->spread(dx + i * s.in_bytes, s.bf16, s.in / block, block, row);
     }
 }
 
 int lk_cpu__pool(struct lk_pass *pass, int node) {
     if (pass->plan->nodes[node].node->kind == LK_NODE_MAX_POOL) {
-        return lk_dnnl__run(&pass->plan->b->dnnl, &pass->nodes[node].forward);
+        maximum(pass, node);
+    } else {
+        average(pass, node);
     }
-    average(pass, node);
     return 0;
 }
 
@@ -69,10 +101,11 @@ int lk_cpu__pool_backward(struct lk_pass *pass, int node) {
     if (k->dx_slot < 0) {
         return 0; /* it reads the picture */
     }
-    lk_cpu__join_gradient(pass, node + 1);
     if (k->node->kind == LK_NODE_MAX_POOL) {
-        return lk_dnnl__run(&pass->plan->b->dnnl, &pass->nodes[node].backward_data);
+        maximum_backward(pass, node);
+    } else {
+        lk_cpu__join_gradient(pass, node + 1);
+        average_backward(pass, node);
     }
-    average_backward(pass, node);
     return 0;
 }

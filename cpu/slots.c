@@ -119,7 +119,7 @@ static int assign_gradient(struct lk_plan *plan) {
         if (e->gradients == 0) {
             return lk_err(LK_EUNSUPPORTED, "nothing reads the output of %s", n->name);
         }
-        if (e->gradients == 2) {
+        if (e->gradients == 2 && has_weights(n)) {
             release(s, e->gradient[1]); /* added into the first one before anything else is written */
         }
         if (has_weights(n)) {
@@ -138,6 +138,9 @@ static int assign_gradient(struct lk_plan *plan) {
             }
         }
         release(s, has_weights(n) ? k->dy_slot : e->gradient[0]);
+        if (e->gradients == 2 && !has_weights(n)) {
+            release(s, e->gradient[1]);
+        }
     }
     return 0;
 }

@@ -39,7 +39,7 @@ static const struct section sections[] = {
     {"an identity and a strided block, width 8", {18, 8, LK_STEM_CIFAR, 16}, 3, 5, 3, -1, 1},
     {"a strided and an identity block, width 24", {18, 24, LK_STEM_CIFAR, 16}, 5, 5, 3, -1, 1},
     {"the last block, the average pool and a head", {18, 16, LK_STEM_CIFAR, 33}, 18, 5, 24, 1, 1},
-    {"imagenet stem, pool and a bottleneck", {50, 8, LK_STEM_IMAGENET, 40}, 0, 6, 3, -1, 1},
+    {"imagenet stem, pool and a bottleneck", {50, 8, LK_STEM_IMAGENET, 40}, 0, 6, 3, -1, 0},
     {"two bottlenecks", {50, 16, LK_STEM_IMAGENET, 40}, 2, 7, 2, -1, 1},
     {"a bottleneck and a strided one, width 24", {50, 24, LK_STEM_IMAGENET, 33}, 9, 7, 2, -1, 1},
     {"both heads with batch norm", {18, 8, LK_STEM_CIFAR, 8}, 21, 4, 16, 1, 0},
