@@ -21,12 +21,14 @@ BODY void store_f32(float *p, vf x) { *(vf_mem *)p = x; }
 
 BODY vf bf16_to_vf(vh h) { return (vf)(__builtin_convertvector(h, vu) << 16); }
 
+BODY vi is_nan(vf x) { return ((vi)x & 0x7fffffff) > 0x7f800000; }
+
 /* Round to nearest, ties to even; NaN stays NaN. */
 BODY vh vf_to_bf16(vf x) {
     vu u = (vu)x;
     vu rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
     vu quiet = (u >> 16) | 0x40u;
-    vu nan = (vu)(x != x); /* NOLINT(misc-redundant-expression): true for NaN alone */
+    vu nan = (vu)is_nan(x);
     return __builtin_convertvector((rounded & ~nan) | (quiet & nan), vh);
 }
 
@@ -233,7 +235,7 @@ BODY void max_pool_body(void *z, uint8_t *which, const void *x, int bf16, const 
                     continue;
                 }
                 vf v = load(x, ((size_t)iy * (size_t)s->in_w + (size_t)ix) * LK_BLOCK, bf16);
-                vi take = (v > best) | (v != v);
+                vi take = (v > best) | is_nan(v);
                 best = (vf)(((vi)v & take) | ((vi)best & ~take));
                 tap = (k & take) | (tap & ~take);
             }

@@ -74,7 +74,8 @@ static void average_backward(struct lk_pass *pass, int node) {
     const struct lk_kernels *kernels = plan->b->kernels;
     const struct planes s = planes_of(plan, node);
     const size_t block = (size_t)kernels->block;
-    const float share = 1.0f / (float)(s.in / block);
+    const size_t pixels = s.in / block;
+    const float share = 1.0f / (float)pixels;
     char *dx = pass->gradient[plan->nodes[node].dx_slot];
     float *g = pass->gradient[plan->edges[node + 1].gradient[0]]; /* not read again */
 #pragma omp parallel for num_threads(plan->b->dnnl.threads) schedule(static)
@@ -83,7 +84,7 @@ static void average_backward(struct lk_pass *pass, int node) {
         for (size_t c = 0; c < block; c++) {
             row[c] *= share;
         }
-        kernels->spread(dx + i * s.in_bytes, s.bf16, s.in / block, block, row);
+        kernels->spread(dx + i * s.in_bytes, s.bf16, pixels, block, row);
     }
 }
 
