@@ -65,7 +65,8 @@ function(lk_test_properties name labels timeout env)
     if(NOT timeout)
         set(timeout 120)
     endif()
-    list(APPEND env "LK_SOURCE_DIR=${CMAKE_SOURCE_DIR}" "LK_BIN_DIR=${CMAKE_BINARY_DIR}/bin")
+    # Tests share the cores: OpenMP's threads must not spin for a core that another test holds (base/spin.h).
+    list(APPEND env "LK_SOURCE_DIR=${CMAKE_SOURCE_DIR}" "LK_BIN_DIR=${CMAKE_BINARY_DIR}/bin" GOMP_SPINCOUNT=1000)
     if(LK_SANITIZE MATCHES "thread")
         # gcc's OpenMP synchronises in ways that TSan cannot see: one thread there, and the rest of it suppressed.
         list(APPEND env OMP_NUM_THREADS=1

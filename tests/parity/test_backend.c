@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/spin.h"
 #include "bench.h"
 #include "device.h"
 #include "harness.h"
@@ -330,6 +331,7 @@ static void a_device_is_named_or_refused_in_words(void) {
 }
 
 int main(int argc, char **argv) {
+    lk_spin_limit(argv);
     static const struct lk_case cases[] = {LK_CASE(whole_nets_in_inference_equal_evaluation_mode),
                                            LK_CASE(a_whole_net_trains_like_the_reference),
                                            LK_CASE(forward_only_gives_the_bits_of_training),
