@@ -17,8 +17,6 @@ static int alloc_slots(void ***out, const struct lk_slots *s) {
     return *out ? 0 : LK_ENOMEM;
 }
 
-static int has_weights(const struct lk_node *n) { return n->kind == LK_NODE_CONV || n->kind == LK_NODE_LINEAR; }
-
 /* Channel vectors of all nodes in two allocations. */
 static int alloc_vectors(struct lk_pass *p) {
     const struct lk_plan *plan = p->plan;
@@ -122,7 +120,7 @@ int lk_cpu__pass(struct lk_plan *plan, struct lk_pass **out) {
     }
     for (int i = 0; i < plan->n_nodes; i++) {
         const struct lk_node *n = plan->nodes[i].node;
-        rc = has_weights(n) ? bind_product(p, i) : n->kind == LK_NODE_MAX_POOL ? keep_choices(p, i) : 0;
+        rc = lk_node_has_weights(n) ? bind_product(p, i) : n->kind == LK_NODE_MAX_POOL ? keep_choices(p, i) : 0;
         if (rc) {
             goto fail;
         }

@@ -7,8 +7,6 @@
 #include "base/err.h"
 #include "cpu.h"
 
-static int has_weights(const struct lk_node *n) { return n->kind == LK_NODE_CONV || n->kind == LK_NODE_LINEAR; }
-
 static int round_up(int c, int block) { return (c + block - 1) / block * block; }
 
 static int plan_edge(struct lk_plan *plan, int edge) {
@@ -51,7 +49,7 @@ static int plan_reads(struct lk_plan *plan) {
         }
         const struct lk_cpu_edge *in = &plan->edges[n->input];
         if ((n->kind == LK_NODE_LINEAR) != in->flat ||
-            (!has_weights(n) && in->padded % plan->b->kernels->block)) { /* pooling works on blocks */
+            (!lk_node_has_weights(n) && in->padded % plan->b->kernels->block)) { /* pooling works on blocks */
             return lk_err(LK_EUNSUPPORTED, "%s cannot read an edge of this shape", n->name);
         }
     }
@@ -133,7 +131,7 @@ static int plan_memory(struct lk_plan *plan) {
         const struct lk_node *n = k->node;
         scratch = larger(scratch,
                          larger(k->forward.scratch, larger(k->backward_data.scratch, k->backward_weights.scratch)));
-        if (has_weights(n)) {
+        if (lk_node_has_weights(n)) {
             if (plan->purpose == LK_INFERENCE || k->padded != n->out_c || k->in_padded != n->in_c) {
                 staging = larger(staging, lk_dnnl__md_bytes(k->canonical));
             }
@@ -206,7 +204,7 @@ int lk_cpu__plan(struct lk_backend *b, const struct lk_net *net, int n_nodes, in
     }
     for (int i = 0; i < n_nodes; i++) {
         const struct lk_node *n = plan->nodes[i].node;
-        rc = has_weights(n) ? plan_product(plan, i) : 0;
+        rc = lk_node_has_weights(n) ? plan_product(plan, i) : 0;
         if (rc) {
             lk_err_prefix(rc, "%s", n->name);
             goto fail;
@@ -221,7 +219,7 @@ int lk_cpu__plan(struct lk_backend *b, const struct lk_net *net, int n_nodes, in
         plan->root->dependents = plan;
     }
     for (int i = 0; i < n_nodes; i++) {
-        if (has_weights(plan->nodes[i].node) &&
+        if (lk_node_has_weights(plan->nodes[i].node) &&
             (rc = lk_cpu__plan_weights(plan, &plan->nodes[i], share ? &plan->root->nodes[i] : NULL))) {
             goto fail;
         }

@@ -50,8 +50,6 @@ static int acquire(struct lk_slots *s, size_t bytes, int owner) {
 
 static void release(struct lk_slots *s, int slot) { s->busy[slot] = 0; }
 
-static int has_weights(const struct lk_node *n) { return n->kind == LK_NODE_CONV || n->kind == LK_NODE_LINEAR; }
-
 /* An edge's buffer is free once its last reader has run. The picture and the last edge keep theirs. */
 static void release_read(struct lk_plan *plan, int node) {
     const struct lk_node *n = plan->nodes[node].node;
@@ -84,7 +82,7 @@ static int assign_forward(struct lk_plan *plan) {
         }
         k->y_slot = e->slot;
         if (plan->purpose == LK_TRAIN) {
-            if (has_weights(n) && n->bn) {
+            if (lk_node_has_weights(n) && n->bn) {
                 k->y_slot = acquire(s, e->bytes, -1);
             }
         } else {
@@ -119,10 +117,10 @@ static int assign_gradient(struct lk_plan *plan) {
         if (e->gradients == 0) {
             return lk_err(LK_EUNSUPPORTED, "nothing reads the output of %s", n->name);
         }
-        if (e->gradients == 2 && has_weights(n)) {
+        if (e->gradients == 2 && lk_node_has_weights(n)) {
             release(s, e->gradient[1]); /* added into the first one before anything else is written */
         }
-        if (has_weights(n)) {
+        if (lk_node_has_weights(n)) {
             k->dy_slot = e->gradient[0];
             if (n->residual > 0 && (rc = contribute(plan, n->residual, e->gradient[0], &k->hand_on))) {
                 return rc;
@@ -137,8 +135,8 @@ static int assign_gradient(struct lk_plan *plan) {
                 return rc;
             }
         }
-        release(s, has_weights(n) ? k->dy_slot : e->gradient[0]);
-        if (e->gradients == 2 && !has_weights(n)) {
+        release(s, lk_node_has_weights(n) ? k->dy_slot : e->gradient[0]);
+        if (e->gradients == 2 && !lk_node_has_weights(n)) {
             release(s, e->gradient[1]);
         }
     }

@@ -7,8 +7,6 @@
 #include "bodies.h"
 #include "cuda_internal.h"
 
-static int has_weights(const struct lk_node *n) { return n->kind == LK_NODE_CONV || n->kind == LK_NODE_LINEAR; }
-
 const struct lk_plan *lk_cuda__enter(const struct lk_pass *pass) {
     lk_cuda__use(pass->plan->b);
     return pass->plan;
@@ -93,7 +91,7 @@ static int allocate_node(struct lk_pass *pass, int i) {
     int code = LK_OK;
     if (p->purpose == LK_TRAIN) {
         code = take(pass, edge_bytes(p, i + 1), &pass->edges[i + 1]);
-        if (!code && has_weights(n)) {
+        if (!code && lk_node_has_weights(n)) {
             code = take(pass, edge_bytes(p, i + 1), &pass->raw[i]);
         }
         if (!code && n->input) {

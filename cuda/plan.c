@@ -8,8 +8,6 @@
 
 int lk_cuda__pad(int channels) { return (channels + 7) / 8 * 8; }
 
-static int has_weights(const struct lk_node *n) { return n->kind == LK_NODE_CONV || n->kind == LK_NODE_LINEAR; }
-
 /* y = w * x [+ residual] + bias [ReLU], in float until y is stored. Tensors 3 and 4 are bias and residual. */
 static void conv_with_epilogue(struct lk_graph *g, const struct lk_node *n, int batch, int co, enum lk_graph_type t,
                                const int xwy[3], const int filter[3], int whole) {
@@ -77,7 +75,7 @@ static int plan_node(struct lk_plan *p, int i) {
     int code;
     np->in_pad = lk_cuda__pad(n->in_c);
     np->out_pad = lk_cuda__pad(n->out_c);
-    if (!has_weights(n)) {
+    if (!lk_node_has_weights(n)) {
         return LK_OK;
     }
     /* A fused epilogue is an offer: where no engine takes it the plain convolution and our own epilogue run. A bias is
@@ -110,7 +108,7 @@ static int allocate(struct lk_plan *p, struct lk_plan *share) {
         struct lk_node_plan *np = &p->nodes[i];
         size_t count, norm;
         struct lk_rows rows = lk_cuda__rows(p, i);
-        if (!has_weights(n)) {
+        if (!lk_node_has_weights(n)) {
             continue;
         }
         count = filter_count(n, np);
@@ -224,7 +222,7 @@ int lk_cuda__set_weights(struct lk_plan *p, const float *params, const float *st
         const struct lk_node_plan *np = &p->nodes[i];
         int code = LK_OK, k = n->kind == LK_NODE_LINEAR ? 1 : n->kernel;
         const float *fold = NULL;
-        if (!has_weights(n)) {
+        if (!lk_node_has_weights(n)) {
             continue;
         }
         if (n->bn && p->purpose == LK_INFERENCE) {

@@ -32,6 +32,11 @@ struct lk_node {
     char bn_name[48];           /* "layer1.0.bn1", "projector.1"; "" without bn */
 };
 
+/* 1 for the kinds that multiply by weights; 0 for pooling. */
+static inline int lk_node_has_weights(const struct lk_node *n) {
+    return n->kind == LK_NODE_CONV || n->kind == LK_NODE_LINEAR;
+}
+
 #define LK_BN_EPSILON 1e-5f
 #define LK_BN_MOMENTUM 0.1f
 

@@ -1,8 +1,6 @@
 /* The default walk: one place that knows in which order the entries of a backend make a forward and a backward. */
 #include "model/walk.h"
 
-static int has_weights(const struct lk_node *n) { return n->kind == LK_NODE_CONV || n->kind == LK_NODE_LINEAR; }
-
 int lk_walk_forward(const struct lk_backend_ops *ops, const struct lk_net *net, int n_nodes, enum lk_purpose purpose,
                     struct lk_pass *pass, float *running_stats, int use_optional) {
     if (use_optional && ops->forward) {
@@ -11,7 +9,7 @@ int lk_walk_forward(const struct lk_backend_ops *ops, const struct lk_net *net, 
     for (int i = 0; i < n_nodes; i++) {
         const struct lk_node *n = &net->nodes[i];
         int rc;
-        if (!has_weights(n)) {
+        if (!lk_node_has_weights(n)) {
             rc = ops->pool(pass, i);
         } else if ((rc = ops->conv(pass, i)) || purpose == LK_INFERENCE) {
             /* failed, or the convolution did the whole node */
@@ -36,7 +34,7 @@ int lk_walk_backward(const struct lk_backend_ops *ops, const struct lk_net *net,
     for (int i = n_nodes - 1; i >= 0; i--) {
         const struct lk_node *n = &net->nodes[i];
         int rc;
-        if (!has_weights(n)) {
+        if (!lk_node_has_weights(n)) {
             rc = ops->pool_backward(pass, i);
         } else {
             if (n->bn) {

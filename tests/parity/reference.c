@@ -8,8 +8,6 @@
 #define EPSILON ((double)LK_BN_EPSILON)
 #define MOMENTUM ((double)LK_BN_MOMENTUM)
 
-static int has_weights(const struct lk_node *n) { return n->kind == LK_NODE_CONV || n->kind == LK_NODE_LINEAR; }
-
 static size_t out_size(const struct lk_node *n) { return (size_t)n->out_c * (size_t)n->out_h * (size_t)n->out_w; }
 
 size_t ref_edge_size(const struct ref *r, int edge) {
@@ -210,7 +208,7 @@ static void pool(const struct ref *r, int i, int backward) {
 void ref_forward(struct ref *r, const double *params, double *stats, int training) {
     for (int i = 0; i < r->n_nodes; i++) {
         const struct lk_node *n = &r->net->nodes[i];
-        if (!has_weights(n)) {
+        if (!lk_node_has_weights(n)) {
             pool(r, i, 0);
             store(r, i + 1, r->edge[i + 1]);
             continue;
@@ -275,7 +273,7 @@ void ref_backward(struct ref *r, const double *params, double *grads) {
     }
     for (int i = r->n_nodes - 1; i >= 0; i--) {
         const struct lk_node *n = &r->net->nodes[i];
-        if (!has_weights(n)) {
+        if (!lk_node_has_weights(n)) {
             memset(r->scratch, 0, ref_edge_size(r, n->input) * sizeof(double));
             pool(r, i, 1);
             add_gradient(r, n->input);
