@@ -3,7 +3,8 @@
  * decides layouts, primitives and buffers; pass.c binds them to memory; cpu_backend.c holds the table.
  *
  * Layout: activations are in blocks of 16 channels (8 without AVX-512), padded with zeros, and edges of one pixel are
- * plain [N][C], which is the same bytes when the block divides C. Pictures enter as planes. LK_BF16 stores activations
+ * plain [N][C], which is the same bytes when the block divides C. Pictures enter as planes. A plan for the inference of a
+ * single picture may be pixel by pixel throughout (plan.c). LK_BF16 stores activations
  * and their gradients in bf16; sums, statistics and weight gradients are float, and so is everything behind the average
  * pool: the heads are a four-hundredth of the work and sit where rounding does most harm.
  *

@@ -72,8 +72,13 @@ int lk_dnnl__md(lk_md **out, enum lk_dt dt, enum lk_layout layout, int n, int c,
     static const struct {
         int ndims;
         dnnl_format_tag_t tag;
-    } layouts[] = {[LK_ANY] = {4, dnnl_format_tag_any}, [LK_NCHW] = {4, dnnl_nchw}, [LK_NCHW16C] = {4, dnnl_nChw16c},
-                   [LK_NCHW8C] = {4, dnnl_nChw8c},      [LK_NC] = {2, dnnl_nc},     [LK_C] = {1, dnnl_x}};
+    } layouts[] = {[LK_ANY] = {4, dnnl_format_tag_any},
+                   [LK_NCHW] = {4, dnnl_nchw},
+                   [LK_NHWC] = {4, dnnl_nhwc},
+                   [LK_NCHW16C] = {4, dnnl_nChw16c},
+                   [LK_NCHW8C] = {4, dnnl_nChw8c},
+                   [LK_NC] = {2, dnnl_nc},
+                   [LK_C] = {1, dnnl_x}};
     dnnl_dims_t dims = {n, c, h, w};
     int ndims = layout == LK_ANY && !h ? 2 : layouts[layout].ndims;
     dnnl_status_t status = dnnl_memory_desc_create_with_tag(out, ndims, dims, dt == LK_DT_BF16 ? dnnl_bf16 : dnnl_f32,

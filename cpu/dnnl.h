@@ -18,6 +18,7 @@ enum lk_dt { LK_DT_F32, LK_DT_BF16 };
 enum lk_layout {
     LK_ANY,     /* weights: what the primitive likes best */
     LK_NCHW,    /* also the canonical layout of convolution weights, OIHW */
+    LK_NHWC,    /* pixel by pixel */
     LK_NCHW16C, /* channels in blocks of 16 (AVX-512), padded with zeros */
     LK_NCHW8C,  /* in blocks of 8 */
     LK_NC,      /* two dimensions; also the canonical layout of linear weights */

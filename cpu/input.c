@@ -15,7 +15,7 @@ static int check_picture_edge(const struct lk_pass *pass) {
     return 0;
 }
 
-/* Planar floats of picture i into edge 0, when they were not made there. */
+/* The floats of picture i into edge 0, when they were not made there. */
 static void write_picture(struct lk_pass *pass, size_t i, const float *chw) {
     const struct lk_cpu_edge *e = &pass->plan->edges[0];
     const size_t n = 3 * (size_t)e->h * (size_t)e->w;
@@ -66,6 +66,7 @@ int lk_cpu__input_u8(struct lk_pass *pass, const uint8_t *pixels, int count, con
             table[c][v] = ((float)v / 255.0f - mean[c]) / std[c];
         }
     }
+    const size_t pixel = plan->layout == LK_NHWC ? 3 : 1, plane = plan->layout == LK_NHWC ? 1 : area;
     const int threads = plan->b->dnnl.threads;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int t = 0; t < threads; t++) {
@@ -74,9 +75,9 @@ int lk_cpu__input_u8(struct lk_pass *pass, const uint8_t *pixels, int count, con
             if (i < (size_t)count) {
                 const uint8_t *from = pixels + i * 3 * area;
                 for (size_t p = 0; p < area; p++) {
-                    chw[p] = table[0][from[3 * p]];
-                    chw[area + p] = table[1][from[3 * p + 1]];
-                    chw[2 * area + p] = table[2][from[3 * p + 2]];
+                    chw[pixel * p] = table[0][from[3 * p]];
+                    chw[plane + pixel * p] = table[1][from[3 * p + 1]];
+                    chw[2 * plane + pixel * p] = table[2][from[3 * p + 2]];
                 }
             } else {
                 memset(chw, 0, 3 * area * sizeof *chw);
@@ -132,6 +133,9 @@ int lk_cpu__augment(struct lk_pass *pass, const struct lk_augment *a, uint64_t s
     int rc = check_picture_edge(pass);
     if (rc || (rc = reserve_scratch(pass, 3 * area + work))) {
         return rc;
+    }
+    if (plan->layout == LK_NHWC) {
+        return lk_err(LK_EUNSUPPORTED, "a plan for the inference of one picture makes no random views");
     }
     if (a->size != e->h || a->size != e->w) {
         return lk_err(LK_EINVAL, "views of side %d for a network of side %d", a->size, e->h);

@@ -27,6 +27,7 @@ struct lk_dapply_vectors {
 
 struct lk_pool_shape {
     int in_h, in_w, out_h, out_w;
+    size_t stride; /* elements from pixel to pixel, of what is read and of what is written */
 };
 
 /* What one element of an update needs, ready made. */
@@ -60,8 +61,8 @@ struct lk_kernels {
                           size_t stride, int relu);
 
     /* One plane of the 3x3 maximum, stride 2, pad 1. which (NULL: not kept) [out_h][out_w][block]: the tap 0..8 of the
-     * first largest, as PyTorch breaks ties; NaN wins. Back: every input takes c0 [+ c1] of
-     * the windows that chose it. */
+     * first largest, as PyTorch breaks ties; NaN wins. Back, in blocks only: every input takes c0 [+ c1] of the windows
+     * that chose it. */
     void (*max_pool)(void *z, uint8_t *which, const void *x, int bf16, const struct lk_pool_shape *s);
     void (*max_pool_back)(void *dx, const void *c0, const void *c1, const uint8_t *which, int bf16,
                           const struct lk_pool_shape *s);

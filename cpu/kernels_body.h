@@ -234,15 +234,15 @@ BODY void max_pool_body(void *z, uint8_t *which, const void *x, int bf16, const 
                 if (iy < 0 || ix < 0 || iy >= s->in_h || ix >= s->in_w) {
                     continue;
                 }
-                vf v = load(x, ((size_t)iy * (size_t)s->in_w + (size_t)ix) * LK_BLOCK, bf16);
+                vf v = load(x, ((size_t)iy * (size_t)s->in_w + (size_t)ix) * s->stride, bf16);
                 vi take = (v > best) | is_nan(v);
                 best = (vf)(((vi)v & take) | ((vi)best & ~take));
                 tap = (k & take) | (tap & ~take);
             }
-            size_t at = ((size_t)oy * (size_t)s->out_w + (size_t)ox) * LK_BLOCK;
-            store(z, at, bf16, best);
+            size_t at = (size_t)oy * (size_t)s->out_w + (size_t)ox;
+            store(z, at * s->stride, bf16, best);
             if (which) {
-                *(vb_mem *)(which + at) = __builtin_convertvector(tap, vb);
+                *(vb_mem *)(which + at * LK_BLOCK) = __builtin_convertvector(tap, vb);
             }
         }
     }

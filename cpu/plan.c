@@ -9,6 +9,21 @@
 
 static int round_up(int c, int block) { return (c + block - 1) / block * block; }
 
+/* Blocks of channels, but for a single picture in fp32 by AVX-512: there oneDNN's matrix kernels for pixel-by-pixel tensors
+ * are faster (they read the weights better), as long as no channels have to be padded. */
+static enum lk_layout layout_of(const struct lk_plan *plan) {
+    const int block = plan->b->kernels->block;
+    if (block != 16) {
+        return LK_NCHW8C;
+    }
+    int pixels = plan->purpose == LK_INFERENCE && plan->batch == 1 && plan->precision == LK_FP32;
+    for (int i = 0; i < plan->n_nodes && pixels; i++) {
+        const struct lk_node *n = plan->nodes[i].node;
+        pixels = n->out_c % block == 0 && (n->in_c % block == 0 || n->in_c == 3);
+    }
+    return pixels ? LK_NHWC : LK_NCHW16C;
+}
+
 static int plan_edge(struct lk_plan *plan, int edge) {
     struct lk_cpu_edge *e = &plan->edges[edge];
     int block = plan->b->kernels->block;
@@ -27,7 +42,7 @@ static int plan_edge(struct lk_plan *plan, int edge) {
     if (e->flat && e->c % block) {
         return lk_err(LK_EUNSUPPORTED, "edge %d has %d features, not a multiple of %d", edge, e->c, block);
     }
-    enum lk_layout layout = e->flat ? LK_NC : e->padded <= 4 ? LK_NCHW : plan->layout;
+    enum lk_layout layout = e->flat ? LK_NC : e->padded > 4 || plan->layout == LK_NHWC ? plan->layout : LK_NCHW;
     int rc;
     if ((rc = lk_dnnl__md(&e->md, e->dt, layout, plan->batch, e->padded, e->h, e->w)) ||
         (rc = lk_dnnl__md(&e->true_md, e->dt, layout, plan->batch, e->c, e->h, e->w))) {
@@ -183,7 +198,6 @@ int lk_cpu__plan(struct lk_backend *b, const struct lk_net *net, int n_nodes, in
     plan->b = b, plan->net = net, plan->n_nodes = n_nodes, plan->batch = batch;
     plan->precision = precision, plan->purpose = purpose;
     plan->dt = precision == LK_BF16 ? LK_DT_BF16 : LK_DT_F32;
-    plan->layout = b->kernels->block == 16 ? LK_NCHW16C : LK_NCHW8C;
     plan->root = plan;
     plan->edges = lk_calloc((size_t)n_nodes + 1, sizeof *plan->edges);
     plan->nodes = lk_calloc((size_t)n_nodes, sizeof *plan->nodes);
@@ -194,6 +208,7 @@ int lk_cpu__plan(struct lk_backend *b, const struct lk_net *net, int n_nodes, in
     for (int i = 0; i < n_nodes; i++) {
         plan->nodes[i].node = &net->nodes[i];
     }
+    plan->layout = layout_of(plan);
     for (int e = 0; e <= n_nodes; e++) {
         if ((rc = plan_edge(plan, e))) {
             goto fail;

@@ -1,19 +1,23 @@
-/* Pooling on the blocked layout, plane by plane. Maxima remember where they came from; averages are summed in double,
+/* Pooling, plane by plane of a block of channels. Maxima remember where they came from; averages are summed in double,
  * and the pooled row is float in every precision. */
 #include "cpu.h"
 
 struct planes {
-    size_t count;   /* pictures times blocks of channels */
-    size_t blocks;  /* blocks of channels a picture */
-    size_t in, out; /* elements a plane, block included */
-    size_t in_bytes, out_bytes;
-    int bf16; /* what is read; a maximum is written likewise */
+    size_t count;               /* pictures times blocks of channels */
+    size_t blocks;              /* blocks of channels a picture */
+    size_t block;               /* channels a block */
+    size_t stride;              /* elements from pixel to pixel: the block, or all channels where pixels are whole */
+    size_t in, out;             /* elements a plane, block included */
+    size_t in_bytes, out_bytes; /* a plane */
+    int bf16;                   /* what is read; a maximum is written likewise */
 };
 
 static struct planes planes_of(const struct lk_plan *plan, int node) {
     const struct lk_cpu_edge *in = &plan->edges[plan->nodes[node].node->input], *out = &plan->edges[node + 1];
     const size_t block = (size_t)plan->b->kernels->block;
     struct planes s = {.blocks = (size_t)in->padded / block,
+                       .block = block,
+                       .stride = plan->layout == LK_NHWC ? (size_t)in->padded : block,
                        .in = (size_t)in->h * (size_t)in->w * block,
                        .out = (size_t)out->h * (size_t)out->w * block,
                        .bf16 = in->dt == LK_DT_BF16};
@@ -23,26 +27,33 @@ static struct planes planes_of(const struct lk_plan *plan, int node) {
     return s;
 }
 
+/* Bytes to the first element of plane i, of `bytes` each. */
+static size_t plane_at(const struct planes *s, size_t i, size_t bytes, enum lk_dt dt) {
+    return s->stride == s->block ? i * bytes
+                                 : i / s->blocks * s->blocks * bytes + i % s->blocks * s->block * lk_cpu__dt_bytes(dt);
+}
+
 static void maximum(struct lk_pass *pass, int node) {
     const struct lk_plan *plan = pass->plan;
     const struct lk_node *n = plan->nodes[node].node;
-    const struct lk_pool_shape shape = {n->in_h, n->in_w, n->out_h, n->out_w};
     const struct planes s = planes_of(plan, node);
+    const struct lk_pool_shape shape = {n->in_h, n->in_w, n->out_h, n->out_w, s.stride};
+    const enum lk_dt dt = plan->edges[node + 1].dt;
     const char *x = lk_cpu__edge(pass, n->input);
     char *z = lk_cpu__edge(pass, node + 1);
     uint8_t *which = pass->nodes[node].which;
 #pragma omp parallel for num_threads(plan->b->dnnl.threads) schedule(static)
     for (size_t i = 0; i < s.count; i++) {
-        plan->b->kernels->max_pool(z + i * s.out_bytes, which ? which + i * s.out : NULL, x + i * s.in_bytes, s.bf16,
-                                   &shape);
+        plan->b->kernels->max_pool(z + plane_at(&s, i, s.out_bytes, dt), which ? which + i * s.out : NULL,
+                                   x + plane_at(&s, i, s.in_bytes, dt), s.bf16, &shape);
     }
 }
 
 static void maximum_backward(struct lk_pass *pass, int node) {
     const struct lk_plan *plan = pass->plan;
     const struct lk_node *n = plan->nodes[node].node;
-    const struct lk_pool_shape shape = {n->in_h, n->in_w, n->out_h, n->out_w};
     const struct planes s = planes_of(plan, node);
+    const struct lk_pool_shape shape = {n->in_h, n->in_w, n->out_h, n->out_w, s.stride};
     const struct lk_cpu_edge *out = &plan->edges[node + 1];
     const char *first = pass->gradient[out->gradient[0]];
     const char *second = out->gradients == 2 ? pass->gradient[out->gradient[1]] : NULL;
@@ -60,12 +71,12 @@ static void average(struct lk_pass *pass, int node) {
     const struct lk_plan *plan = pass->plan;
     const struct lk_kernels *kernels = plan->b->kernels;
     const struct planes s = planes_of(plan, node);
-    const size_t block = (size_t)kernels->block;
+    const enum lk_dt dt = plan->edges[plan->nodes[node].node->input].dt;
     const char *x = lk_cpu__edge(pass, plan->nodes[node].node->input);
     float *rows = lk_cpu__edge(pass, node + 1);
 #pragma omp parallel for num_threads(plan->b->dnnl.threads) schedule(static)
     for (size_t i = 0; i < s.count; i++) {
-        kernels->mean(rows + i * block, x + i * s.in_bytes, s.bf16, s.in / block, block);
+        kernels->mean(rows + i * s.block, x + plane_at(&s, i, s.in_bytes, dt), s.bf16, s.in / s.block, s.stride);
     }
 }
 

@@ -27,6 +27,8 @@ static const struct section sections[] = {
     {"stem, width 24, size 8", {18, 24, LK_STEM_CIFAR, 8}, 0, 1, 3, -1, 0},
     {"imagenet stem, width 8, size 33", {18, 8, LK_STEM_IMAGENET, 33}, 0, 2, 3, -1, 0},
     {"imagenet stem and a block that adds the pooled picture", {18, 16, LK_STEM_IMAGENET, 40}, 0, 4, 3, -1, 0},
+    {"one picture, imagenet stem and a block", {18, 16, LK_STEM_IMAGENET, 40}, 0, 4, 1, -1, 0},
+    {"one picture, a strided and an identity block, the average pool", {18, 16, LK_STEM_CIFAR, 65}, 15, 6, 1, -1, 1},
     {"stem and an identity block", {18, 16, LK_STEM_CIFAR, 33}, 0, 3, 3, -1, 0},
     {"stem and an identity block, width 24", {18, 24, LK_STEM_CIFAR, 16}, 0, 3, 3, -1, 0},
     {"an identity block", {18, 16, LK_STEM_CIFAR, 33}, 1, 2, 3, -1, 0},
