@@ -43,6 +43,7 @@ endif()
 if(LK_SERVER)
     lk_require(SQLite3 LK_SERVER)
     lk_require(FaissC LK_SERVER)
+    find_package(OpenMP REQUIRED COMPONENTS C)      # to tell FAISS how many threads a search may take
     lk_require(PkgConfig LK_SERVER)
     pkg_check_modules(MHD REQUIRED IMPORTED_TARGET libmicrohttpd>=0.9.75)
 elseif(NOT LK_STATIC)

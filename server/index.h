@@ -1,4 +1,4 @@
-/* Cosine neighbours over FAISS: an exact Flat inner-product index on unit vectors. The FAISS headers stay in index.c.
+/* Cosine neighbours over FAISS: an exact Flat inner-product index on unit vectors. The FAISS headers stay in index_faiss.c.
  *
  * Slots are never reused: replace and delete leave a tombstone, and lk_index_compact (called from a background thread
  * when tombstones pass a quarter) rebuilds. Readers run in parallel; a writer excludes them for microseconds. Results
@@ -34,6 +34,17 @@ struct lk_hits {
 int lk_index_search(struct lk_index *index, const float *query, size_t k, const char *exclude, float min_score,
                     struct lk_hits *out);
 void lk_hits_free(struct lk_hits *hits);
+
+/* As lk_index_search, over the items that accept(arg, id) takes: 1 takes, 0 leaves out, negative ends the search with that
+ * status. Always min(k, accepted) hits, however rare they are; the rarer, the more items are asked about, nearest first
+ * and each not much more than once. accept runs without a lock of the index, on the calling thread; it must give the
+ * same answer about the same id for the length of the search. */
+int lk_index_search_where(struct lk_index *index, const float *query, size_t k, const char *exclude, float min_score,
+                          int (*accept)(void *arg, const char *id), void *arg, struct lk_hits *out);
+
+/* Exact scores of the items ids[n]: scores[n], NAN for an id that is not there. The same bits that a search gives. Items
+ * that are written meanwhile are scored as they were or as they are. */
+int lk_index_score(struct lk_index *index, const float *query, size_t n, const char *const *ids, float *scores);
 
 /* Copies the vector of an id: out[dim]. LK_ENOTFOUND. */
 int lk_index_vector(const struct lk_index *index, const char *id, float *out);

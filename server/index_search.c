@@ -1,0 +1,230 @@
+/* Searching: segment by segment, widening where tombstones or a filter take out too many, always the exact best k of one
+ * moment in a stable order. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "index_internal.h"
+
+struct candidate {
+    float score;
+    const char *id; /* the segment's */
+};
+
+struct search {
+    struct lk_index *index;
+    const float *query;
+    size_t k;
+    const char *exclude;
+    float min_score;
+    int (*accept)(void *arg, const char *id); /* NULL: all */
+    void *arg;
+    struct lk_view *view; /* pinned */
+    uint64_t version;
+    size_t tail_count;               /* slots of the view's tail when the search began */
+    struct candidate *best, *merged; /* [k], in order */
+    size_t n_best;
+    struct candidate *found; /* of one segment, in order: [room] */
+    size_t n_found;
+    float *scores;  /* FAISS's output: [room] */
+    int64_t *slots; /* [room] */
+    size_t room;
+};
+
+static int better(const struct candidate *a, const struct candidate *b) {
+    return a->score != b->score ? a->score > b->score : strcmp(a->id, b->id) < 0;
+}
+
+static int by_rank(const void *a, const void *b) { return better(a, b) ? -1 : better(b, a); }
+
+static int make_room(struct search *q, size_t n) {
+    if (n <= q->room)
+        return 0;
+    free(q->found);
+    free(q->scores);
+    free(q->slots);
+    q->room = 0;
+    q->found = lk_calloc(n, sizeof *q->found);
+    q->scores = lk_calloc(n, sizeof *q->scores);
+    q->slots = lk_calloc(n, sizeof *q->slots);
+    if (q->found == NULL || q->scores == NULL || q->slots == NULL)
+        return LK_ENOMEM;
+    q->room = n;
+    return 0;
+}
+
+/* Of n slots that FAISS found, those that were alive when the search began, in order, into q->found. The caller holds the
+ * gate. */
+static void keep_alive(struct search *q, const struct lk_segment *s, size_t visible, size_t n) {
+    q->n_found = 0;
+    for (size_t i = 0; i < n; i++) {
+        const size_t slot = (size_t)q->slots[i];
+        if (slot >= visible || s->died[slot] <= q->version || q->scores[i] < q->min_score ||
+            (q->exclude != NULL && strcmp(s->ids[slot], q->exclude) == 0))
+            continue;
+        q->found[q->n_found++] = (struct candidate){.score = q->scores[i], .id = s->ids[slot]};
+    }
+}
+
+/* One segment's part of a search. */
+struct scan {
+    const struct lk_segment *segment;
+    int is_tail;
+    size_t visible; /* slots there were when the search began */
+    size_t count;   /* slots now */
+    size_t end;     /* so many of q->found are certain to be the first ones */
+    float cut;      /* above which that is certain; -INFINITY: there is nothing more to ask for */
+};
+
+/* The segment's best `ask` slots. Scores equal to the last one that came back may have been cut off, so that only what
+ * is above it is certain. */
+static int fetch(struct search *q, struct scan *scan, size_t ask) {
+    const struct lk_segment *s = scan->segment;
+    size_t n = 0;
+    int rc;
+    if (scan->is_tail) { /* writers add to it: "all" are more than they were */
+        (void)pthread_rwlock_rdlock(&q->index->gate);
+        ask = ask < scan->count ? ask : s->count;
+    }
+    if ((rc = make_room(q, ask)) == 0)
+        rc = lk_vectors_search(s->vectors, 1, q->query, ask, q->scores, q->slots);
+    if (!scan->is_tail)
+        (void)pthread_rwlock_rdlock(&q->index->gate);
+    if (rc == 0) {
+        while (n < ask && q->slots[n] >= 0) /* products that overflow to no number leave places empty */
+            n++;
+        keep_alive(q, s, scan->visible, n);
+        scan->count = s->count;
+        scan->cut = n == ask && ask < s->count ? q->scores[n - 1] : -INFINITY;
+    }
+    (void)pthread_rwlock_unlock(&q->index->gate);
+    if (rc < 0)
+        return rc;
+    if (q->n_found > 1)
+        qsort(q->found, q->n_found, sizeof *q->found, by_rank);
+    for (scan->end = 0; scan->end < q->n_found && q->found[scan->end].score > scan->cut;)
+        scan->end++;
+    if (scan->cut < q->min_score)
+        scan->cut = -INFINITY;
+    return 0;
+}
+
+/* Merges those of q->found[from..end) that are accepted into q->best, and keeps k. Nobody is asked about a candidate that
+ * cannot be among the best. */
+static int merge(struct search *q, size_t from, size_t end) {
+    struct candidate *swap = q->merged;
+    size_t old = 0, out = 0;
+    for (size_t i = from; i < end && out < q->k; i++) {
+        int take = 1;
+        while (out < q->k && old < q->n_best && better(&q->best[old], &q->found[i]))
+            q->merged[out++] = q->best[old++];
+        if (out == q->k || (q->accept != NULL && (take = q->accept(q->arg, q->found[i].id)) == 0))
+            continue;
+        if (take < 0)
+            return take;
+        q->merged[out++] = q->found[i];
+    }
+    while (out < q->k && old < q->n_best)
+        q->merged[out++] = q->best[old++];
+    q->merged = q->best;
+    q->best = swap;
+    q->n_best = out;
+    return 0;
+}
+
+/* How many slots to ask for at first: k, twice the tombstones that would be among them if they lay anywhere, what was
+ * added since the search began, and one that shows whether the cut goes through a tie. */
+static size_t first_ask(const struct search *q, size_t count, size_t dead, size_t visible) {
+    size_t spare;
+    if (count == 0)
+        return 0;
+    spare = 2 * dead * (q->k < count ? q->k : count) / count + 16;
+    spare = (spare < dead ? spare : dead) + (count - visible) + (q->exclude != NULL) + 1;
+    return q->k < count && spare < count - q->k ? q->k + spare : count;
+}
+
+static int scan_segment(struct search *q, const struct lk_segment *s, int is_tail) {
+    struct scan scan = {.segment = s, .is_tail = is_tail, .cut = INFINITY};
+    size_t dead, ask, judged = 0;
+    int rc = 0;
+    (void)pthread_rwlock_rdlock(&q->index->gate);
+    scan.count = s->count;
+    dead = s->dead;
+    (void)pthread_rwlock_unlock(&q->index->gate);
+    scan.visible = is_tail ? q->tail_count : scan.count;
+    ask = first_ask(q, scan.count, dead, scan.visible);
+    while (rc == 0 && ask > 0 && scan.cut > -INFINITY && (q->n_best < q->k || q->best[q->k - 1].score <= scan.cut)) {
+        if ((rc = fetch(q, &scan, ask)) == 0)
+            rc = merge(q, judged, scan.end);
+        judged = scan.end > judged ? scan.end : judged; /* a tail that grew may show less of what was there */
+        ask = ask < scan.count / 2 ? ask * 2 : scan.count;
+    }
+    return rc;
+}
+
+static int copy_hits(const struct search *q, struct lk_hits *out) {
+    if (q->n_best == 0)
+        return 0;
+    if ((out->hits = lk_calloc(q->n_best, sizeof *out->hits)) == NULL)
+        return LK_ENOMEM;
+    for (size_t i = 0; i < q->n_best; i++) {
+        if ((out->hits[i].id = lk_strdup(q->best[i].id)) == NULL)
+            return LK_ENOMEM;
+        out->hits[i].score = q->best[i].score;
+        out->count = i + 1;
+    }
+    return 0;
+}
+
+int lk_index_search_where(struct lk_index *index, const float *query, size_t k, const char *exclude, float min_score,
+                          int (*accept)(void *arg, const char *id), void *arg, struct lk_hits *out) {
+    struct search q = {
+        .index = index, .query = query, .exclude = exclude, .min_score = min_score, .accept = accept, .arg = arg};
+    size_t live;
+    int rc;
+    *out = (struct lk_hits){0};
+    if (k < 1)
+        return lk_err(LK_EINVAL, "a search for no neighbours");
+    if ((rc = lk_index_check_vector(index, "query", query)) < 0)
+        return rc;
+    (void)pthread_rwlock_rdlock(&index->gate);
+    q.view = lk_index_pin(index);
+    q.version = index->version;
+    q.tail_count = lk_index_tail(index)->count;
+    live = atomic_load(&index->live);
+    (void)pthread_rwlock_unlock(&index->gate);
+
+    q.k = k < live ? k : live;
+    if (q.k > 0) {
+        q.best = lk_calloc(q.k, sizeof *q.best);
+        q.merged = lk_calloc(q.k, sizeof *q.merged);
+        rc = q.best == NULL || q.merged == NULL ? LK_ENOMEM : 0;
+        for (size_t i = 0; rc == 0 && i < q.view->n; i++)
+            rc = scan_segment(&q, q.view->segments[i], i + 1 == q.view->n);
+        if (rc == 0)
+            rc = copy_hits(&q, out);
+    }
+    if (rc < 0)
+        lk_hits_free(out);
+    lk_view_release(q.view);
+    free(q.best);
+    free(q.merged);
+    free(q.found);
+    free(q.scores);
+    free(q.slots);
+    return rc;
+}
+
+int lk_index_search(struct lk_index *index, const float *query, size_t k, const char *exclude, float min_score,
+                    struct lk_hits *out) {
+    return lk_index_search_where(index, query, k, exclude, min_score, NULL, NULL, out);
+}
+
+void lk_hits_free(struct lk_hits *hits) {
+    for (size_t i = 0; hits->hits != NULL && i < hits->count; i++)
+        free(hits->hits[i].id);
+    free(hits->hits);
+    *hits = (struct lk_hits){0};
+}
