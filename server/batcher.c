@@ -9,10 +9,10 @@
 #include "base/buf.h"
 #include "base/err.h"
 
-/* Two queues, so that a flood of bulk entries neither delays nor refuses single ones. */
+/* Two queues, so that a flood of bulk entries neither delays nor refuses single ones. Each is a round of flows. */
 struct queue {
-    struct lk_batch_entry *head, **tail;
-    int count;
+    struct lk_batch_flow *head, **tail;
+    int count, reserved;
 };
 
 struct lk_batcher {
@@ -24,8 +24,8 @@ struct lk_batcher {
     struct lk_batcher_options options;
     struct queue single, bulk;
     int64_t first_ns; /* when the oldest entry came, while any waits */
-    int expected;     /* pictures on their way here */
     int64_t batch_ns; /* how long batches take */
+    int64_t ended_ns; /* when the last batch ended, if entries waited then; else 0 */
     int closing, broken, bulk_next;
     struct lk_batcher_stats stats;
     /* the thread's own */
@@ -42,18 +42,35 @@ static int64_t now_ns(void) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+static void push_flow(struct queue *q, struct lk_batch_flow *flow) {
+    flow->next = NULL;
+    *q->tail = flow;
+    q->tail = &flow->next;
+}
+
 static void push(struct queue *q, struct lk_batch_entry *entry) {
+    struct lk_batch_flow *flow = entry->flow ? entry->flow : &entry->own;
+    int waits = flow->head != NULL;
     entry->next = NULL;
-    *q->tail = entry;
-    q->tail = &entry->next;
+    if (!waits)
+        flow->tail = &flow->head;
+    *flow->tail = entry;
+    flow->tail = &entry->next;
+    if (!waits)
+        push_flow(q, flow);
     q->count++;
 }
 
+/* The first entry of the flow whose turn it is. */
 static struct lk_batch_entry *pop(struct queue *q) {
-    struct lk_batch_entry *entry = q->head;
-    q->head = entry->next;
+    struct lk_batch_flow *flow = q->head;
+    struct lk_batch_entry *entry = flow->head;
+    q->head = flow->next;
     if (!q->head)
         q->tail = &q->head;
+    flow->head = entry->next;
+    if (flow->head)
+        push_flow(q, flow);
     q->count--;
     return entry;
 }
@@ -71,7 +88,8 @@ static int wait_for_batch(struct lk_batcher *b) {
             continue;
         }
         int64_t delay = (int64_t)b->options.max_delay_us * 1000;
-        int64_t begin = b->first_ns + (b->expected > 0 && b->batch_ns > delay ? b->batch_ns : delay);
+        int64_t begin = b->first_ns +
+                        (b->single.reserved + b->bulk.reserved > 0 && b->batch_ns > delay ? b->batch_ns : delay);
         if (now_ns() >= begin)
             return 1;
         struct timespec t = {.tv_sec = begin / 1000000000, .tv_nsec = begin % 1000000000};
@@ -130,15 +148,17 @@ static void compute(struct lk_batcher *b, int n) {
         memcpy(b->pixels + (size_t)i * b->picture, b->batch[i]->pixels, b->picture);
     int64_t start = now_ns();
     int rc = lk_engine_embed(b->engine, b->pixels, n, b->vectors);
-    double seconds = (double)(now_ns() - start) * 1e-9;
     pthread_mutex_lock(&b->mutex);
     if (rc)
         b->broken = 1;
     b->stats.batches++;
     b->stats.entries += (uint64_t)n;
-    int64_t took = (int64_t)(seconds * 1e9);
+    int64_t end = now_ns(), took = end - start;
     b->batch_ns = b->batch_ns == 0 ? took : (7 * b->batch_ns + took) / 8;
-    double rate = n / (seconds > 1e-9 ? seconds : 1e-9);
+    if (b->ended_ns)
+        took = end - b->ended_ns;
+    b->ended_ns = b->single.count + b->bulk.count ? end : 0;
+    double rate = 1e9 * n / (double)(took > 0 ? took : 1);
     b->stats.images_per_second = b->stats.images_per_second == 0 ? rate : 0.9 * b->stats.images_per_second + 0.1 * rate;
     pthread_mutex_unlock(&b->mutex);
     for (int i = 0; i < n; i++) {
@@ -212,17 +232,55 @@ int lk_batcher_open(struct lk_batcher **out, struct lk_engine *engine, const str
     return rc;
 }
 
+/* Why nothing more is taken, or 0; the mutex is held. */
+static int check_open(const struct lk_batcher *b) {
+    return b->closing  ? lk_err(LK_ECANCELLED, "the server stops")
+           : b->broken ? lk_err(LK_EFAIL, "the engine is out of service")
+                       : 0;
+}
+
+static int check_room(const struct lk_batcher *b, const struct queue *q, int n) {
+    return n > b->options.queue - q->count - q->reserved
+               ? lk_err(LK_ELIMIT, "the queue is full: %d pictures wait, %d more were to come, and the limit is %d",
+                        q->count + q->reserved, n, b->options.queue)
+               : 0;
+}
+
+int lk_batcher_reserve(struct lk_batcher *batcher, int n, int bulk) {
+    struct lk_batcher *b = batcher;
+    struct queue *q = bulk ? &b->bulk : &b->single;
+    pthread_mutex_lock(&b->mutex);
+    int rc = check_open(b);
+    if (rc == 0)
+        rc = check_room(b, q, n);
+    if (rc == 0)
+        q->reserved += n;
+    else
+        b->stats.refused += (uint64_t)n;
+    pthread_mutex_unlock(&b->mutex);
+    return rc;
+}
+
+/* The mutex is held. */
+static void take_places(struct lk_batcher *b, struct queue *q, int n) {
+    q->reserved -= n;
+    if (b->single.reserved + b->bulk.reserved == 0)
+        pthread_cond_signal(&b->changed);
+}
+
+void lk_batcher_give_back(struct lk_batcher *batcher, int n, int bulk) {
+    pthread_mutex_lock(&batcher->mutex);
+    take_places(batcher, bulk ? &batcher->bulk : &batcher->single, n);
+    pthread_mutex_unlock(&batcher->mutex);
+}
+
 int lk_batcher_submit(struct lk_batcher *batcher, struct lk_batch_entry *entry) {
     struct lk_batcher *b = batcher;
     struct queue *q = entry->bulk ? &b->bulk : &b->single;
-    int rc = 0;
     pthread_mutex_lock(&b->mutex);
-    if (b->closing)
-        rc = lk_err(LK_ECANCELLED, "the server stops");
-    else if (b->broken)
-        rc = lk_err(LK_EFAIL, "the engine is out of service");
-    else if (q->count >= b->options.queue)
-        rc = lk_err(LK_ELIMIT, "the queue is full: %d pictures wait", q->count);
+    int rc = check_open(b);
+    if (rc == 0 && !entry->reserved)
+        rc = check_room(b, q, 1);
     if (rc == 0) {
         if (b->single.count + b->bulk.count == 0)
             b->first_ns = now_ns();
@@ -233,16 +291,10 @@ int lk_batcher_submit(struct lk_batcher *batcher, struct lk_batch_entry *entry) 
     } else {
         b->stats.refused++;
     }
+    if (entry->reserved)
+        take_places(b, q, 1);
     pthread_mutex_unlock(&b->mutex);
     return rc;
-}
-
-void lk_batcher_expect(struct lk_batcher *batcher, int n) {
-    pthread_mutex_lock(&batcher->mutex);
-    batcher->expected += n;
-    if (n < 0 && batcher->expected == 0)
-        pthread_cond_signal(&batcher->changed);
-    pthread_mutex_unlock(&batcher->mutex);
 }
 
 struct waiter {
@@ -280,7 +332,7 @@ int lk_batcher_embed(struct lk_batcher *batcher, const uint8_t *pixels, float *v
 void lk_batcher_stats(struct lk_batcher *batcher, struct lk_batcher_stats *out) {
     pthread_mutex_lock(&batcher->mutex);
     *out = batcher->stats;
-    out->waiting = batcher->single.count + batcher->bulk.count;
+    out->waiting = batcher->single.count + batcher->single.reserved + batcher->bulk.count + batcher->bulk.reserved;
     pthread_mutex_unlock(&batcher->mutex);
 }
 

@@ -230,6 +230,9 @@ int lk_config_parse(struct lk_config *c, int argc, char **argv) {
     if (c->decode_memory_bytes < 3 * c->max_pixels)
         return lk_err(LK_EINVAL, "--decode-memory-bytes %lld does not hold one picture of --max-pixels %lld",
                       c->decode_memory_bytes, c->max_pixels);
+    if (c->queue < c->max_images)
+        return lk_err(LK_EINVAL, "--queue %lld does not hold one request of --max-images %lld", c->queue,
+                      c->max_images);
     if (c->body_memory_bytes < c->max_body_bytes)
         return lk_err(LK_EINVAL, "--body-memory-bytes %lld does not hold one body of --max-body-bytes %lld",
                       c->body_memory_bytes, c->max_body_bytes);

@@ -127,68 +127,97 @@ static void entry_done(struct lk_batch_entry *entry, int status, const char *err
     finish(e, 0);
 }
 
-static void submit(struct lk_embedding *e, struct lk_picture *p) {
+static int refused(struct lk_fault *f, int rc) {
+    return lk_fault_set(f,
+                        rc == LK_ELIMIT       ? LK_API_OVERLOADED
+                        : rc == LK_ECANCELLED ? LK_API_DRAINING
+                                              : LK_API_ENGINE_UNAVAILABLE,
+                        NULL, "%s", lk_error());
+}
+
+/* A place in the queue before the picture is decoded. A patient embedding takes one at a time and waits for it; the
+ * others took them all when they began. */
+static int take_place(struct lk_embedding *e, struct lk_picture *p) {
+    if (e->deadline_ns && lk_now_ns() >= e->deadline_ns) {
+        if (!e->patient)
+            lk_batcher_give_back(e->batcher, 1, e->bulk);
+        return lk_fault_set(&p->fault, LK_API_DEADLINE_EXCEEDED, NULL, "the deadline passed before decoding");
+    }
+    if (!e->patient)
+        return 0;
+    int rc;
+    while ((rc = lk_batcher_reserve(e->batcher, 1, e->bulk)) == LK_ELIMIT &&
+           (!e->deadline_ns || lk_now_ns() < e->deadline_ns)) {
+        struct timespec pause = {.tv_nsec = 2000000};
+        nanosleep(&pause, NULL);
+    }
+    return rc ? refused(&p->fault, rc) : 0;
+}
+
+/* 0: entry_done follows, and may have run already. */
+static int submit(struct lk_embedding *e, struct lk_picture *p) {
     p->entry = (struct lk_batch_entry){.pixels = p->pixels,
                                        .vector = p->vector,
                                        .bulk = e->bulk,
+                                       .reserved = 1,
+                                       .flow = &e->flow,
                                        .deadline_ns = e->deadline_ns,
                                        .gone = e->gone ? entry_gone : NULL,
                                        .done = entry_done,
                                        .arg = p};
     int rc = lk_batcher_submit(e->batcher, &p->entry);
-    while (rc == LK_ELIMIT && e->patient && (!e->deadline_ns || lk_now_ns() < e->deadline_ns)) {
-        struct timespec pause = {.tv_nsec = 2000000};
-        nanosleep(&pause, NULL);
-        rc = lk_batcher_submit(e->batcher, &p->entry);
+    return rc ? refused(&p->fault, rc) : 0;
+}
+
+static int decode_and_submit(struct lk_embedding *e, struct lk_picture *p) {
+    int rc = take_place(e, p);
+    if (rc)
+        return rc;
+    if (!(p->pixels = lk_calloc((size_t)e->side * (size_t)e->side * 3, 1)))
+        rc = lk_fault_from_status(&p->fault, LK_ENOMEM, NULL);
+    else
+        rc = lk_picture_decode(e->work, p, p->pixels, e->resize, e->side);
+    if (rc) {
+        lk_batcher_give_back(e->batcher, 1, e->bulk);
+        return rc;
     }
-    if (rc == 0)
-        return; /* entry_done follows, and may have run already */
-    lk_fault_set(&p->fault,
-                 rc == LK_ELIMIT       ? LK_API_OVERLOADED
-                 : rc == LK_ECANCELLED ? LK_API_DRAINING
-                                       : LK_API_ENGINE_UNAVAILABLE,
-                 NULL, "%s", lk_error());
-    finish(e, 1);
+    return submit(e, p);
 }
 
 /* A job of the pool: takes pictures until none is left. */
 static void decode_some(void *arg) {
     struct lk_embedding *e = arg;
-    size_t count = e->count, square = (size_t)e->side * (size_t)e->side * 3;
-    for (;;) {
-        size_t i = __atomic_fetch_add(&e->next, 1, __ATOMIC_RELAXED);
-        if (i >= count)
-            break;
+    size_t i, count = e->count;
+    while ((i = __atomic_fetch_add(&e->next, 1, __ATOMIC_RELAXED)) < count) {
         struct lk_picture *p = &e->pictures[i];
-        if (p->fault.error) {
+        if (p->fault.error || decode_and_submit(e, p))
             finish(e, 1);
-        } else if (e->deadline_ns && lk_now_ns() >= e->deadline_ns) {
-            lk_fault_set(&p->fault, LK_API_DEADLINE_EXCEEDED, NULL, "the deadline passed before decoding");
-            finish(e, 1);
-        } else if (!(p->pixels = lk_calloc(square, 1))) {
-            lk_fault_from_status(&p->fault, LK_ENOMEM, NULL);
-            finish(e, 1);
-        } else if (lk_picture_decode(e->work, p, p->pixels, e->resize, e->side)) {
-            finish(e, 1);
-        } else {
-            submit(e, p);
-        }
-        lk_batcher_expect(e->batcher, -1);
     }
     finish(e, 1);
+}
+
+/* Nothing is decoded for a request that the queue will not take. */
+static int take_places(struct lk_embedding *e) {
+    size_t wanted = 0;
+    for (size_t i = 0; i < e->count; i++)
+        wanted += e->pictures[i].fault.error == LK_API_OK;
+    int rc = wanted && !e->patient ? lk_batcher_reserve(e->batcher, (int)wanted, e->bulk) : 0;
+    for (size_t i = 0; rc && i < e->count; i++)
+        if (e->pictures[i].fault.error == LK_API_OK)
+            refused(&e->pictures[i].fault, rc);
+    return rc;
 }
 
 void lk_embedding_start(struct lk_embedding *e) {
     size_t jobs = (size_t)lk_pool_threads(e->work->pool);
     if (jobs > e->count)
         jobs = e->count;
-    if (jobs == 0) {
+    if (jobs == 0 || take_places(e)) {
         lk_work_do(e->work, e->done, e->arg);
         return;
     }
     e->next = 0;
     e->left = e->count + jobs;
-    lk_batcher_expect(e->batcher, (int)e->count);
     for (size_t i = 0; i < jobs; i++)
         lk_work_do(e->work, decode_some, e);
 }

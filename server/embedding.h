@@ -33,7 +33,7 @@ struct lk_embedding {
     struct lk_picture *pictures; /* [count], owned; fill bytes and size, or a fault that is known already */
     size_t count;
     int bulk;                /* one of many: gives way to single pictures */
-    int patient;             /* waits when the queue is full, instead of failing */
+    int patient;             /* waits when the queue is full, instead of failing as a whole */
     int64_t deadline_ns;     /* CLOCK_MONOTONIC; 0: none */
     int (*gone)(void *arg);  /* NULL, or: 1 when nobody waits for it any more */
     void (*done)(void *arg); /* once, on the work pool: every picture has a vector or a fault */
@@ -41,6 +41,7 @@ struct lk_embedding {
     /* internal */
     float *vectors;
     size_t next, left; /* changed atomically */
+    struct lk_batch_flow flow;
 };
 
 /* Makes room for `count` pictures. LK_ENOMEM. The caller has filled work, batcher and the sizes. */

@@ -108,7 +108,7 @@ def check_documented(method, target, answer):
 
 
 class Server:
-    """with Server("--queue", "4") as s: s.curl("/livez")"""
+    """with Server("--max-k", "4") as s: s.curl("/livez")"""
 
     def __init__(self, *options, folder=None, model="tiny.safetensors", wrapper=()):
         self.own = tempfile.TemporaryDirectory(prefix="likeness-api-") if folder is None else None

@@ -44,7 +44,7 @@ static void fake_hold(int held) {
 }
 
 /* Waits until the engine is inside a held call. */
-static void fake_wait_until_computing(void) {
+static inline void fake_wait_until_computing(void) {
     pthread_mutex_lock(&fake.mutex);
     while (!fake.computing)
         pthread_cond_wait(&fake.changed, &fake.mutex);

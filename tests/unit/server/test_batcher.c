@@ -116,21 +116,21 @@ static void pictures_on_their_way_are_waited_for_but_not_for_ever(void) {
     nanosleep(&t, NULL);
     fake_hold(0);
     wait_for(a, 1);
-    lk_batcher_expect(s.batcher, 2);
+    LK_CHECK_INT(lk_batcher_reserve(s.batcher, 2, 0), 0);
+    a[1].entry.reserved = a[2].entry.reserved = 1;
     LK_CHECK_INT(lk_batcher_submit(s.batcher, &a[1].entry), 0);
-    lk_batcher_expect(s.batcher, -1);
     t.tv_nsec = 20000000;
     nanosleep(&t, NULL);
     LK_CHECK_INT(atomic_load(&a[1].done), 0); /* waits for the second */
     LK_CHECK_INT(lk_batcher_submit(s.batcher, &a[2].entry), 0);
-    lk_batcher_expect(s.batcher, -1);
     wait_for(a, 3);
     LK_CHECK_INT(fake.sizes[1], 2);
-    lk_batcher_expect(s.batcher, 1); /* and this one never comes */
+    LK_CHECK_INT(lk_batcher_reserve(s.batcher, 1, 0), 0); /* and this one never comes */
     int64_t start = lk_now_ns();
     LK_CHECK_INT(lk_batcher_submit(s.batcher, &a[3].entry), 0);
     wait_for(a, 4);
     LK_CHECK(atomic_load(&a[3].done) && lk_now_ns() - start < 2000000000);
+    lk_batcher_give_back(s.batcher, 1, 0);
     tear_down(&s);
     free(a);
 }
@@ -237,6 +237,58 @@ static void a_full_queue_refuses_each_kind_by_itself(void) {
     wait_for(a, 5);
     wait_for(a + 6, 4);
     LK_CHECK_INT(atomic_load(&a[5].done), 0);
+    tear_down(&s);
+    free(a);
+}
+
+static void reserved_places_count_until_they_are_used_or_given_back(void) {
+    struct setup s;
+    LK_REQUIRE(set_up(&s, 2, 0, 4));
+    struct ask *a = asks(4);
+    fake_hold(1);
+    LK_CHECK_INT(lk_batcher_submit(s.batcher, &a[0].entry), 0);
+    fake_wait_until_computing();
+    LK_CHECK_INT(lk_batcher_reserve(s.batcher, 5, 0), LK_ELIMIT);
+    LK_CHECK_INT(lk_batcher_reserve(s.batcher, 3, 0), 0);
+    LK_CHECK_INT(lk_batcher_submit(s.batcher, &a[1].entry), 0); /* the last free place */
+    LK_CHECK_INT(lk_batcher_submit(s.batcher, &a[2].entry), LK_ELIMIT);
+    LK_CHECK_INT(lk_batcher_reserve(s.batcher, 1, 0), LK_ELIMIT);
+    a[2].entry.reserved = 1;
+    LK_CHECK_INT(lk_batcher_submit(s.batcher, &a[2].entry), 0);
+    struct lk_batcher_stats stats;
+    lk_batcher_stats(s.batcher, &stats);
+    LK_CHECK_INT(stats.waiting, 4);
+    LK_CHECK_INT(stats.refused, 7); /* pictures: 5, 1 and 1 */
+    lk_batcher_give_back(s.batcher, 2, 0);
+    LK_CHECK_INT(lk_batcher_submit(s.batcher, &a[3].entry), 0);
+    fake_hold(0);
+    wait_for(a, 4);
+    tear_down(&s);
+    free(a);
+}
+
+static void clients_with_many_pictures_take_turns(void) {
+    struct setup s;
+    LK_REQUIRE(set_up(&s, 1, 0, 1024));
+    struct ask *a = asks(46);
+    struct lk_batch_flow greedy = {0}, modest = {0};
+    fake_hold(1);
+    LK_CHECK_INT(lk_batcher_submit(s.batcher, &a[0].entry), 0);
+    fake_wait_until_computing();
+    for (int i = 1; i <= 45; i++) { /* forty of one client, then four of another, then a client with one */
+        a[i].entry.bulk = 1;
+        a[i].entry.flow = i <= 40 ? &greedy : i <= 44 ? &modest : NULL;
+        LK_CHECK_INT(lk_batcher_submit(s.batcher, &a[i].entry), 0);
+    }
+    fake_hold(0);
+    wait_for(a, 46);
+    for (int i = 2; i <= 40; i++)
+        LK_CHECK(a[i].order > a[i - 1].order); /* each client's in their order */
+    for (int i = 42; i <= 44; i++)
+        LK_CHECK(a[i].order > a[i - 1].order);
+    LK_CHECK_INT(a[45].order, 3); /* the third of the first round */
+    LK_CHECK_INT(a[44].order, 9); /* three in the first round, then two a round */
+    LK_CHECK_INT(a[40].order, 45);
     tear_down(&s);
     free(a);
 }
@@ -358,6 +410,8 @@ static const struct lk_case cases[] = {
     LK_CASE(bulk_fills_half_a_batch_while_single_ones_wait),
     LK_CASE(with_a_batch_of_one_bulk_and_single_take_turns),
     LK_CASE(a_full_queue_refuses_each_kind_by_itself),
+    LK_CASE(reserved_places_count_until_they_are_used_or_given_back),
+    LK_CASE(clients_with_many_pictures_take_turns),
     LK_CASE(closing_computes_what_waits),
     LK_CASE(a_broken_engine_is_out_of_service),
     LK_CASE(a_vector_that_is_not_finite_is_one_pictures_fault),
