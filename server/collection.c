@@ -40,6 +40,7 @@ static void page_clear(struct page *page) {
 /* One batch of a page: its pictures are read and decoded by the pool. */
 struct batch {
     struct lk_collection *c;
+    struct lk_generation *g;
     struct page *page;
     size_t first, count;
     uint8_t *squares; /* [count][S][S][3] */
@@ -49,6 +50,7 @@ struct batch {
 static void load_square(void *arg, size_t i) {
     struct batch *b = arg;
     struct lk_collection *c = b->c;
+    const struct lk_generation *g = b->g;
     const char *id = b->page->ids[b->first + i];
     struct lk_buf bytes = {0};
     char media_type[64];
@@ -56,16 +58,17 @@ static void load_square(void *arg, size_t i) {
     struct lk_picture p = {.bytes = bytes.data, .size = bytes.size};
     if (rc)
         lk_log_warn("the picture of item \"%s\" cannot be read: %s", id, lk_error());
-    else if ((rc = lk_picture_decode(c->work, &p, b->squares + i * (size_t)c->side * (size_t)c->side * 3, c->resize,
-                                     c->side)))
+    else if ((rc = lk_picture_decode(c->work, &p, b->squares + i * (size_t)g->side * (size_t)g->side * 3, g->resize,
+                                     g->side)))
         lk_log_warn("the picture of item \"%s\" cannot be embedded again: %s", id, p.fault.message);
     b->good[i] = rc == 0;
     lk_buf_free(&bytes);
 }
 
-static int embed_batch(struct batch *b, const char *space, float *vectors, size_t *embedded) {
+static int embed_batch(struct batch *b, float *vectors, size_t *embedded) {
     struct lk_collection *c = b->c;
-    size_t square = (size_t)c->side * (size_t)c->side * 3, n = 0;
+    const struct lk_generation *g = b->g;
+    size_t square = (size_t)g->side * (size_t)g->side * 3, n = 0;
     lk_pool_for(c->work->pool, b->count, load_square, b);
     for (size_t i = 0; i < b->count; i++) /* the good ones to the front */
         if (b->good[i]) {
@@ -76,12 +79,12 @@ static int embed_batch(struct batch *b, const char *space, float *vectors, size_
     if (n == 0)
         return 0;
     int rc;
-    if ((rc = lk_engine_embed(c->engine, b->squares, (int)n, vectors)) || (rc = lk_store_begin(c->store)))
+    if ((rc = lk_engine_embed(g->engine, b->squares, (int)n, vectors)) || (rc = lk_store_begin(c->store)))
         return rc;
     for (size_t i = 0, v = 0; i < b->count && rc == 0; i++)
         if (b->good[i]) {
-            rc = lk_store_put_vector(c->store, b->page->ids[b->first + i], b->page->seqs[b->first + i], space,
-                                     vectors + v++ * (size_t)c->dim, c->dim);
+            rc = lk_store_put_vector(c->store, b->page->ids[b->first + i], b->page->seqs[b->first + i], g->space,
+                                     vectors + v++ * (size_t)g->dim, g->dim);
             if (rc == LK_ECONFLICT || rc == LK_ENOTFOUND || rc == LK_EINVAL) {
                 lk_log_warn("%s", lk_error());
                 rc = 0;
@@ -95,21 +98,21 @@ static int embed_batch(struct batch *b, const char *space, float *vectors, size_
     return lk_store_commit(c->store);
 }
 
-static int embed_missing(struct lk_collection *c, const char *space) {
-    size_t max = (size_t)lk_engine_max_batch(c->engine), embedded = 0, seen = 0;
+static int embed_missing(struct lk_collection *c, struct lk_generation *g) {
+    size_t max = (size_t)lk_engine_max_batch(g->engine), embedded = 0, seen = 0;
     char *after = NULL;
     struct page *page = lk_calloc(1, sizeof *page);
-    uint8_t *squares = lk_calloc(max * (size_t)c->side * (size_t)c->side * 3, 1);
-    float *vectors = lk_calloc(max * (size_t)c->dim, sizeof *vectors);
+    uint8_t *squares = lk_calloc(max * (size_t)g->side * (size_t)g->side * 3, 1);
+    float *vectors = lk_calloc(max * (size_t)g->dim, sizeof *vectors);
     char *good = lk_calloc(max, 1);
     int rc = page && squares && vectors && good ? 0 : LK_ENOMEM;
     int64_t logged = lk_now_ns();
-    while (rc == 0 && (rc = lk_store_missing(c->store, after, PAGE, space, page_item, page)) == 0 && page->count) {
+    while (rc == 0 && (rc = lk_store_missing(c->store, after, PAGE, g->space, page_item, page)) == 0 && page->count) {
         if (seen == 0)
             lk_log_info("embedding again what has no vector of this model");
         for (size_t i = 0; i < page->count && rc == 0; i += max) {
-            struct batch b = {c, page, i, page->count - i < max ? page->count - i : max, squares, good};
-            rc = embed_batch(&b, space, vectors, &embedded);
+            struct batch b = {c, g, page, i, page->count - i < max ? page->count - i : max, squares, good};
+            rc = embed_batch(&b, vectors, &embedded);
             seen += b.count;
             if (lk_now_ns() - logged > 2000000000) {
                 logged = lk_now_ns();
@@ -154,17 +157,17 @@ static int load_item(void *arg, const struct lk_item *item) {
     return 0;
 }
 
-static int load_index(struct lk_collection *c, const char *space) {
+static int load_index(struct lk_collection *c, struct lk_generation *g) {
     struct load *load = lk_calloc(1, sizeof *load);
     if (!load)
         return LK_ENOMEM;
-    load->dim = c->dim;
-    load->vectors = lk_calloc((size_t)PAGE * (size_t)c->dim, sizeof(float));
+    load->dim = g->dim;
+    load->vectors = lk_calloc((size_t)PAGE * (size_t)g->dim, sizeof(float));
     int rc = load->vectors ? 0 : LK_ENOMEM;
     for (int64_t cursor = 0, before = -1; rc == 0 && cursor != before;) {
         before = cursor;
-        if ((rc = lk_store_vectors(c->store, &cursor, PAGE, space, load_item, load)) == 0 && load->count)
-            rc = lk_index_put_many(c->index, load->count, (const char *const *)load->ids, load->vectors);
+        if ((rc = lk_store_vectors(c->store, &cursor, PAGE, g->space, load_item, load)) == 0 && load->count)
+            rc = lk_index_put_many(g->index, load->count, (const char *const *)load->ids, load->vectors);
         for (size_t i = 0; i < load->count; i++)
             free(load->ids[i]);
         load->loaded += load->count;
@@ -197,34 +200,35 @@ static int hash_file(char hex[65], const char *path) {
 
 /* "auto" means what the catalogue was served in before, where that is possible here, so that nothing has to be embedded
  * again because the processor is another one. */
-static int open_engine(struct lk_collection *c, const struct lk_collection_options *o, const char *file_hash) {
+static int open_generation(struct lk_collection *c, struct lk_generation **out, const struct lk_collection_options *o,
+                           const struct lk_store_serving *recorded, const char *file_hash) {
     struct lk_engine_options engine = o->engine;
     int automatic = !engine.precision || strcmp(engine.precision, "auto") == 0;
-    if (automatic && strcmp(c->serving.model_file_sha256, file_hash) == 0) {
-        engine.precision = strcmp(c->serving.precision, "f32") == 0    ? "fp32"
-                           : strcmp(c->serving.precision, "bf16") == 0 ? "bf16"
-                                                                       : "auto";
-        int rc = lk_engine_open(&c->engine, o->model_path, &engine);
+    if (automatic && strcmp(recorded->model_file_sha256, file_hash) == 0) {
+        engine.precision = strcmp(recorded->precision, "f32") == 0    ? "fp32"
+                           : strcmp(recorded->precision, "bf16") == 0 ? "bf16"
+                                                                      : "auto";
+        int rc = lk_generation_open(out, &c->gate, o->model_path, file_hash, &engine, &o->batcher);
         if (rc != LK_EUNSUPPORTED)
             return rc;
         lk_log_warn("the catalogue's precision is not possible here: %s", lk_error());
         engine.precision = "auto";
     }
-    return lk_engine_open(&c->engine, o->model_path, &engine);
+    return lk_generation_open(out, &c->gate, o->model_path, file_hash, &engine, &o->batcher);
 }
 
 /* Records the generation that serves from now on, unless it is the one on record. */
-static int record(struct lk_collection *c, const char *space, const char *file_hash) {
-    if (c->serving.generation && strcmp(c->serving.space, space) == 0 &&
-        strcmp(c->serving.model_file_sha256, file_hash) == 0)
+static int record(struct lk_collection *c, struct lk_generation *g, const struct lk_store_serving *recorded) {
+    g->number = recorded->generation;
+    if (g->number && strcmp(recorded->space, g->space) == 0 && strcmp(recorded->model_file_sha256, g->file_sha256) == 0)
         return 0;
     struct lk_store_serving s = {0};
-    snprintf(s.space, sizeof s.space, "%s", space);
-    snprintf(s.model_file_sha256, sizeof s.model_file_sha256, "%s", file_hash);
-    snprintf(s.model_name, sizeof s.model_name, "%s", lk_engine_model(c->engine)->name);
-    snprintf(s.precision, sizeof s.precision, "%s", lk_engine_precision_class(c->engine));
+    snprintf(s.space, sizeof s.space, "%s", g->space);
+    snprintf(s.model_file_sha256, sizeof s.model_file_sha256, "%s", g->file_sha256);
+    snprintf(s.model_name, sizeof s.model_name, "%s", g->model);
+    snprintf(s.precision, sizeof s.precision, "%s", g->precision);
     int rc = lk_store_set_serving(c->store, &s);
-    c->serving = s;
+    g->number = s.generation;
     return rc;
 }
 
@@ -234,33 +238,30 @@ int lk_collection_open(struct lk_collection **out, const struct lk_collection_op
     if (!c)
         return LK_ENOMEM;
     c->work = work;
-    char file_hash[65], space[65];
+    struct lk_store_serving recorded;
+    struct lk_generation *g = NULL;
+    char file_hash[65];
     int rc;
+    if ((rc = lk_generation_gate_open(&c->gate)))
+        goto fail;
+    c->gate_open = 1;
     if ((rc = hash_file(file_hash, options->model_path)) ||
         (rc = lk_store_open(&c->store, options->catalogue_path, NULL)))
         goto fail;
-    rc = lk_store_serving(c->store, &c->serving);
+    rc = lk_store_serving(c->store, &recorded);
     if (rc == LK_ENOTFOUND)
-        c->serving = (struct lk_store_serving){0};
+        recorded = (struct lk_store_serving){0};
     else if (rc)
         goto fail;
-    if ((rc = open_engine(c, options, file_hash)))
+    if ((rc = open_generation(c, &g, options, &recorded, file_hash)))
         goto fail;
-    c->dim = lk_engine_dim(c->engine);
-    c->side = lk_engine_side(c->engine);
-    c->resize = lk_engine_model(c->engine)->resize;
-    lk_engine_space(c->engine, space);
-    lk_log_info("model \"%s\" in %s on %s", lk_engine_model(c->engine)->name, lk_engine_precision(c->engine),
-                lk_engine_device(c->engine));
-    struct lk_batcher_options batcher = options->batcher;
-    if (!lk_engine_on_cpu(c->engine))
-        batcher.engine_cores = 0;
-    if ((rc = embed_missing(c, space)) || (rc = lk_index_open(&c->index, c->dim)) || (rc = load_index(c, space)) ||
-        (rc = record(c, space, file_hash)) || (rc = lk_batcher_open(&c->batcher, c->engine, &batcher)) ||
-        (rc = lk_writer_open(&c->writer, c->store, c->index, space, c->dim)))
+    c->current = g;
+    lk_log_info("model \"%s\" in %s on %s", g->model, lk_engine_precision(g->engine), lk_engine_device(g->engine));
+    if ((rc = embed_missing(c, g)) || (rc = load_index(c, g)) || (rc = record(c, g, &recorded)) ||
+        (rc = lk_writer_open(&c->writer, c->store, g)))
         goto fail;
-    lk_log_info("catalogue \"%s\": %zu items, generation %lld", options->catalogue_path, lk_index_count(c->index),
-                (long long)c->serving.generation);
+    lk_log_info("catalogue \"%s\": %zu items, generation %lld", options->catalogue_path, lk_index_count(g->index),
+                (long long)g->number);
     *out = c;
     return 0;
 fail:
@@ -271,24 +272,27 @@ fail:
 void lk_collection_close(struct lk_collection *c) {
     if (!c)
         return;
-    if (c->batcher)
-        lk_batcher_close(c->batcher);
     lk_writer_close(c->writer);
-    lk_index_close(c->index);
-    lk_engine_close(c->engine);
+    lk_generation_close(c->current);
     lk_store_close(c->store);
+    if (c->gate_open)
+        lk_generation_gate_close(&c->gate);
     free(c);
 }
 
-int lk_collection_embedding(struct lk_collection *c, struct lk_embedding *e, size_t count) {
-    *e = (struct lk_embedding){
-        .work = c->work, .batcher = c->batcher, .side = c->side, .resize = c->resize, .dim = c->dim};
-    return lk_embedding_open(e, count);
+struct lk_generation *lk_collection_pin(struct lk_collection *c) {
+    pthread_mutex_lock(&c->gate.mutex);
+    struct lk_generation *g = c->current;
+    lk_generation_pin_locked(g);
+    pthread_mutex_unlock(&c->gate.mutex);
+    return g;
 }
 
 int lk_collection_retry_after(struct lk_collection *c) {
+    struct lk_generation *g = lk_collection_pin(c);
     struct lk_batcher_stats stats;
-    lk_batcher_stats(c->batcher, &stats);
+    lk_batcher_stats(g->batcher, &stats);
+    lk_generation_release(g);
     double seconds = stats.images_per_second > 0 ? ceil(stats.waiting / stats.images_per_second) : 1;
     return seconds < 1 ? 1 : seconds > 3600 ? 3600 : (int)seconds;
 }

@@ -9,6 +9,8 @@
 #include "base/spin.h"
 #include "routes.h"
 
+static struct lk_generation *pin(void *collection) { return lk_collection_pin(collection); }
+
 static int retry_after(void *context) { return lk_collection_retry_after(((struct lk_server *)context)->collection); }
 
 /* Descriptors for every connection that the configuration allows, if the system lets us have them. */
@@ -40,8 +42,7 @@ static int serve(const struct lk_config *config, const sigset_t *stop) {
         struct lk_http_options options = lk_config_http(config);
         struct lk_http_app app = {lk_routes, lk_routes_count, &server, &work, retry_after};
         if ((rc = lk_collection_open(&server.collection, &collection, &work)) == 0 &&
-            (rc = lk_prober_open(&server.prober, server.collection->batcher, server.collection->side,
-                                 server.collection->dim, config->ready_timeout_seconds)) == 0 &&
+            (rc = lk_prober_open(&server.prober, pin, server.collection, config->ready_timeout_seconds)) == 0 &&
             (rc = lk_http_open(&http, &options, &app)) == 0) {
             lk_log_info("listening on http://%s:%d", config->address, lk_http_port(http));
             int signal_number = 0;

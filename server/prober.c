@@ -14,6 +14,7 @@
 struct canary {
     struct lk_batch_entry entry;
     struct lk_prober *prober;
+    struct lk_generation *generation; /* pinned */
     atomic_int holders;
     int done, status;
     char error[256];
@@ -26,8 +27,8 @@ struct lk_prober {
     pthread_cond_t changed;
     pthread_t thread;
     int thread_runs, closing;
-    struct lk_batcher *batcher;
-    size_t picture, dim;
+    struct lk_generation *(*pin)(void *arg);
+    void *arg;
     int64_t timeout_ns;
     struct lk_probe *waiting;
     int out; /* canaries that the batcher still holds */
@@ -36,6 +37,7 @@ struct lk_prober {
 static void let_go(struct canary *c) {
     if (atomic_fetch_sub(&c->holders, 1) != 1)
         return;
+    lk_generation_release(c->generation);
     free(c->pixels);
     free(c->vector);
     free(c);
@@ -57,9 +59,12 @@ static void came_back(struct lk_batch_entry *entry, int status, const char *erro
 /* 0 when a canary came back in time, else the reason in text. */
 static int probe(struct lk_prober *p, char *text, size_t size) {
     struct canary *c = lk_calloc(1, sizeof *c);
+    size_t picture = 0;
     if (c) {
-        c->pixels = lk_calloc(p->picture, 1);
-        c->vector = lk_calloc(p->dim, sizeof(float));
+        c->generation = p->pin(p->arg);
+        picture = (size_t)c->generation->side * (size_t)c->generation->side * 3;
+        c->pixels = lk_calloc(picture, 1);
+        c->vector = lk_calloc((size_t)c->generation->dim, sizeof(float));
     }
     if (!c || !c->pixels || !c->vector) {
         if (c) {
@@ -69,7 +74,7 @@ static int probe(struct lk_prober *p, char *text, size_t size) {
         snprintf(text, size, "memory ran out");
         return LK_ENOMEM;
     }
-    for (size_t i = 0; i < p->picture; i++) /* some picture: a plain one could hide a broken layer */
+    for (size_t i = 0; i < picture; i++) /* some picture: a plain one could hide a broken layer */
         c->pixels[i] = (uint8_t)(i * 37 + i / 96 * 11);
     c->prober = p;
     atomic_store(&c->holders, 2);
@@ -78,7 +83,7 @@ static int probe(struct lk_prober *p, char *text, size_t size) {
     p->out++;
     pthread_mutex_unlock(&p->mutex);
     int64_t end = lk_now_ns() + p->timeout_ns;
-    int rc = lk_batcher_submit(p->batcher, &c->entry);
+    int rc = lk_batcher_submit(c->generation->batcher, &c->entry);
     if (rc) {
         snprintf(text, size, "%s", lk_error());
         pthread_mutex_lock(&p->mutex);
@@ -127,14 +132,13 @@ static void *run(void *arg) {
     return NULL;
 }
 
-int lk_prober_open(struct lk_prober **out, struct lk_batcher *batcher, int side, int dim, double timeout_seconds) {
+int lk_prober_open(struct lk_prober **out, struct lk_generation *(*pin)(void *arg), void *arg, double timeout_seconds) {
     *out = NULL;
     struct lk_prober *p = lk_calloc(1, sizeof *p);
     if (!p)
         return LK_ENOMEM;
-    p->batcher = batcher;
-    p->picture = (size_t)side * (size_t)side * 3;
-    p->dim = (size_t)dim;
+    p->pin = pin;
+    p->arg = arg;
     p->timeout_ns = (int64_t)(timeout_seconds * 1e9);
     pthread_mutex_init(&p->mutex, NULL);
     pthread_condattr_t monotonic;

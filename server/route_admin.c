@@ -49,25 +49,25 @@ void lk_route_model(struct lk_request *r) {
         lk_reply_fault(r, &f);
         return;
     }
-    struct lk_collection *c = lk_request_collection(r);
+    const struct lk_generation *g = lk_request_generation(r);
     const struct lk_config *config = lk_request_server(r)->config;
-    const struct lk_model *model = lk_engine_model(c->engine);
+    const struct lk_model *model = lk_engine_model(g->engine);
     struct lk_batcher_stats stats;
-    lk_batcher_stats(c->batcher, &stats);
+    lk_batcher_stats(g->batcher, &stats);
     struct lk_buf out = {0};
     int rc;
     if ((rc = lk_json_raw(&out, "{")) || (rc = lk_reply_generation(r, &out)) ||
         (rc = lk_buf_printf(&out,
                             ",\"space\":\"%s\",\"dim\":%d,\"image_size\":%d,\"architecture\":\"%s\",\"stem\":\"%s\","
                             "\"width\":%d,\"method\":",
-                            c->serving.space, c->dim, c->side, lk_arch_name(model->arch.depth),
-                            lk_stem_name(model->arch.stem), model->arch.width)) ||
+                            g->space, g->dim, g->side, lk_arch_name(model->arch.depth), lk_stem_name(model->arch.stem),
+                            model->arch.width)) ||
         (rc = lk_json_text(&out, model->method)) ||
-        (rc = lk_buf_printf(&out, ",\"precision\":\"%s\",\"device\":", lk_engine_precision(c->engine))) ||
-        (rc = lk_json_text(&out, lk_engine_device(c->engine))) ||
+        (rc = lk_buf_printf(&out, ",\"precision\":\"%s\",\"device\":", lk_engine_precision(g->engine))) ||
+        (rc = lk_json_text(&out, lk_engine_device(g->engine))) ||
         (rc = lk_buf_printf(&out,
                             ",\"items\":%zu,\"queue\":{\"waiting\":%d,\"images_per_second\":%.1f},\"version\":\"%s\"",
-                            lk_index_count(c->index), stats.waiting, stats.images_per_second, LK_VERSION)) ||
+                            lk_index_count(g->index), stats.waiting, stats.images_per_second, LK_VERSION)) ||
         (rc = list_options(&out, config, 1)) || (rc = list_options(&out, config, 0)) ||
         (rc = lk_json_raw(&out, "}\n"))) {
         lk_buf_free(&out);

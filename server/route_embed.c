@@ -171,13 +171,10 @@ void lk_route_embed(struct lk_request *r) {
         return;
     }
     if (form == LK_FORM_PICTURE) {
-        rc = lk_collection_embedding(lk_request_collection(r), &s->embedding, 1);
+        rc = lk_request_embedding(r, &s->embedding, 1);
         if (rc == 0) {
             s->embedding.pictures[0].bytes = r->body.data;
             s->embedding.pictures[0].size = r->body.size;
-            s->embedding.deadline_ns = r->deadline_ns;
-            s->embedding.gone = lk_route_gone;
-            s->embedding.arg = r;
         }
     } else {
         rc = lk_pictures_embedding(&s->pictures, r, &s->embedding);

@@ -58,7 +58,7 @@ static struct neighbors *open_state(struct lk_request *r, size_t count) {
 }
 
 static int check_generation(struct lk_request *r, int64_t wanted, struct lk_fault *f) {
-    int64_t serves = lk_request_collection(r)->serving.generation;
+    int64_t serves = lk_request_generation(r)->number;
     return wanted && wanted != serves
                ? lk_fault_set(f, LK_API_GENERATION_MISMATCH, "generation", "generation %lld serves, not %lld",
                               (long long)serves, (long long)wanted)
@@ -124,7 +124,7 @@ static int json_options(struct lk_request *r, const json_t *object, const char *
 
 static int json_vector(struct lk_request *r, const json_t *array, const char *param, struct query *q,
                        struct lk_fault *f) {
-    size_t dim = (size_t)lk_request_collection(r)->dim, i;
+    size_t dim = (size_t)lk_request_generation(r)->dim, i;
     if (!json_is_array(array) || json_array_size(array) != dim)
         return lk_fault_set(f, LK_API_INVALID_ARGUMENT, param, "%s has to be an array of %zu numbers", param, dim);
     q->vector = lk_calloc(dim, sizeof *q->vector);
@@ -254,6 +254,7 @@ static int write_hits(struct lk_buf *out, struct lk_collection *c, const struct 
 /* Answers one query into out. Negative: *f says why. */
 static int answer(struct lk_request *r, struct query *q, struct lk_buf *out, struct lk_fault *f) {
     struct lk_collection *c = lk_request_collection(r);
+    struct lk_generation *g = lk_request_generation(r);
     struct neighbors *s = r->state;
     const float *vector = q->vector;
     float *stored = NULL;
@@ -265,16 +266,16 @@ static int answer(struct lk_request *r, struct query *q, struct lk_buf *out, str
         }
         vector = s->embedding.pictures[q->picture].vector;
     } else if (q->id) {
-        if (!(stored = lk_calloc((size_t)c->dim, sizeof *stored)))
+        if (!(stored = lk_calloc((size_t)g->dim, sizeof *stored)))
             rc = LK_ENOMEM;
-        else if ((rc = lk_index_vector(c->index, q->id, stored)) == LK_ENOTFOUND)
+        else if ((rc = lk_index_vector(g->index, q->id, stored)) == LK_ENOTFOUND)
             lk_err(rc, "there is no item \"%s\"", q->id);
         vector = stored;
     }
     struct lk_hits hits = {0};
     if (rc == 0) {
         lk_cores_take(c->work->cores, 1);
-        rc = lk_index_search(c->index, vector, (size_t)q->k, q->id, (float)q->min_score, &hits);
+        rc = lk_index_search(g->index, vector, (size_t)q->k, q->id, (float)q->min_score, &hits);
         lk_cores_give(c->work->cores, 1);
         if (rc == 0)
             rc = write_hits(out, c, &hits, q->with_metadata);
@@ -345,12 +346,9 @@ void lk_route_neighbors(struct lk_request *r) {
     }
     if (form == LK_FORM_JSON) {
         rc = lk_pictures_embedding(&s->pictures, r, &s->embedding);
-    } else if ((rc = lk_collection_embedding(lk_request_collection(r), &s->embedding, 1)) == 0) {
+    } else if ((rc = lk_request_embedding(r, &s->embedding, 1)) == 0) {
         s->embedding.pictures[0].bytes = r->body.data;
         s->embedding.pictures[0].size = r->body.size;
-        s->embedding.deadline_ns = r->deadline_ns;
-        s->embedding.gone = lk_route_gone;
-        s->embedding.arg = r;
     }
     if (rc) {
         lk_reply_failed(r, rc);

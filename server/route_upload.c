@@ -252,7 +252,7 @@ static void group_embedded(void *arg) {
 static void start_group(struct upload *u, void (*then)(struct upload *u)) {
     struct lk_collection *c = lk_request_collection(u->r);
     u->then = then;
-    int rc = lk_collection_embedding(c, &u->embedding, u->complete);
+    int rc = lk_generation_embedding(lk_request_generation(u->r), c->work, &u->embedding, u->complete);
     if (rc) {
         for (size_t i = 0; i < u->complete; i++)
             lk_fault_from_status(&u->items[i].fault, rc, NULL);

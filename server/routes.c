@@ -39,6 +39,26 @@ struct lk_collection *lk_request_collection(const struct lk_request *r) {
     return lk_request_server(r)->collection;
 }
 
+static void unpin(void *pinned) { lk_generation_release(pinned); }
+
+struct lk_generation *lk_request_generation(struct lk_request *r) {
+    if (!r->pinned) {
+        r->pinned = lk_collection_pin(lk_request_collection(r));
+        r->unpin = unpin;
+    }
+    return r->pinned;
+}
+
+static int gone(void *request) { return lk_request_gone(request); }
+
+int lk_request_embedding(struct lk_request *r, struct lk_embedding *e, size_t count) {
+    int rc = lk_generation_embedding(lk_request_generation(r), lk_request_collection(r)->work, e, count);
+    e->deadline_ns = r->deadline_ns;
+    e->gone = gone;
+    e->arg = r;
+    return rc;
+}
+
 static int has_type(const char *header, const char *type) {
     size_t n = strlen(type);
     return strncasecmp(header, type, n) == 0 && (!header[n] || strchr("; \t", header[n]));
@@ -146,17 +166,15 @@ int lk_item_json_of(struct lk_buf *out, struct lk_collection *c, const char *id)
 
 void lk_reply_generation_header(struct lk_request *r) {
     char text[24];
-    snprintf(text, sizeof text, "%lld", (long long)lk_request_collection(r)->serving.generation);
+    snprintf(text, sizeof text, "%lld", (long long)lk_request_generation(r)->number);
     lk_reply_header(r, "X-Likeness-Generation", text);
 }
 
 int lk_reply_generation(struct lk_request *r, struct lk_buf *out) {
-    const struct lk_store_serving *s = &lk_request_collection(r)->serving;
+    const struct lk_generation *g = lk_request_generation(r);
     lk_reply_generation_header(r);
     int rc;
-    if ((rc = lk_json_raw(out, "\"model\":")) || (rc = lk_json_text(out, s->model_name)))
+    if ((rc = lk_json_raw(out, "\"model\":")) || (rc = lk_json_text(out, g->model)))
         return rc;
-    return lk_buf_printf(out, ",\"generation\":%lld", (long long)s->generation);
+    return lk_buf_printf(out, ",\"generation\":%lld", (long long)g->number);
 }
-
-int lk_route_gone(void *request) { return lk_request_gone(request); }

@@ -46,6 +46,11 @@ void lk_route_page_file(struct lk_request *r);
 struct lk_server *lk_request_server(const struct lk_request *r);
 /* The collection that the request is about. Today there is one. */
 struct lk_collection *lk_request_collection(const struct lk_request *r);
+/* The generation that this request is answered with: pinned at the first call, the same at every later one, released
+ * after the answer was sent. Vectors, scores, the number in the answer: all of it comes from here. One thread at a time. */
+struct lk_generation *lk_request_generation(struct lk_request *r);
+/* An embedding by that generation with the request's deadline and gone(); the caller adds pictures and done(). */
+int lk_request_embedding(struct lk_request *r, struct lk_embedding *e, size_t count);
 
 enum lk_body_form { LK_FORM_PICTURE, LK_FORM_JSON, LK_FORM_MULTIPART };
 /* From an explicit Content-Type; everything else is a picture, if its first bytes say so. */
@@ -76,8 +81,6 @@ int lk_reply_generation(struct lk_request *r, struct lk_buf *out);
 /* The same without the JSON. */
 void lk_reply_generation_header(struct lk_request *r);
 
-/* lk_request_gone() in the shape of lk_embedding.gone. */
-int lk_route_gone(void *request);
 /* Answers 500 after memory ran out, or what lk_error() says for `rc`. */
 #define lk_reply_failed(r, rc) lk_reply_status(r, rc, NULL)
 

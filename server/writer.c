@@ -18,9 +18,7 @@ struct lk_writer {
     pthread_t thread, compactor;
     int thread_runs, compactor_runs;
     struct lk_store *store;
-    struct lk_index *index;
-    char space[65];
-    int dim;
+    struct lk_generation *generation;
     struct lk_write *head, **tail;
     int closing, compact;
 };
@@ -35,7 +33,7 @@ static void apply(struct lk_writer *writer, struct lk_write *w) {
     switch (w->kind) {
     case LK_WRITE_PUT:
         rc = lk_store_put(writer->store, w->id, w->metadata, w->media_type, w->image, w->image_bytes, w->width,
-                          w->height, writer->space, w->vector, writer->dim, &w->created, NULL);
+                          w->height, writer->generation->space, w->vector, writer->generation->dim, &w->created, NULL);
         break;
     case LK_WRITE_PATCH: rc = lk_store_patch(writer->store, w->id, w->metadata, NULL); break;
     default: rc = lk_store_delete(writer->store, w->id, NULL); break;
@@ -49,9 +47,9 @@ static void apply(struct lk_writer *writer, struct lk_write *w) {
 static void index_write(struct lk_writer *writer, const struct lk_write *w) {
     int rc = 0;
     if (w->kind == LK_WRITE_PUT)
-        rc = lk_index_put(writer->index, w->id, w->vector);
+        rc = lk_index_put(writer->generation->index, w->id, w->vector);
     else if (w->kind == LK_WRITE_DELETE)
-        rc = lk_index_delete(writer->index, w->id);
+        rc = lk_index_delete(writer->generation->index, w->id);
     if (rc && !(w->kind == LK_WRITE_DELETE && rc == LK_ENOTFOUND))
         lk_log_error("the index does not follow the catalogue until the next start: %s", lk_error());
 }
@@ -104,7 +102,7 @@ static void *run(void *arg) {
         struct lk_write *group = take_group(writer);
         pthread_mutex_unlock(&writer->mutex);
         write_group(writer, group);
-        int compact = lk_index_wants_compaction(writer->index);
+        int compact = lk_index_wants_compaction(writer->generation->index);
         pthread_mutex_lock(&writer->mutex);
         if (compact && !writer->compact) {
             writer->compact = 1;
@@ -124,7 +122,7 @@ static void *run_compactor(void *arg) {
         if (writer->closing)
             break;
         pthread_mutex_unlock(&writer->mutex);
-        int rc = lk_index_compact(writer->index);
+        int rc = lk_index_compact(writer->generation->index);
         if (rc)
             lk_log_warn("the index could not be compacted: %s", lk_error());
         pthread_mutex_lock(&writer->mutex);
@@ -134,15 +132,13 @@ static void *run_compactor(void *arg) {
     return NULL;
 }
 
-int lk_writer_open(struct lk_writer **out, struct lk_store *store, struct lk_index *index, const char *space, int dim) {
+int lk_writer_open(struct lk_writer **out, struct lk_store *store, struct lk_generation *generation) {
     *out = NULL;
     struct lk_writer *w = lk_calloc(1, sizeof *w);
     if (!w)
         return LK_ENOMEM;
     w->store = store;
-    w->index = index;
-    w->dim = dim;
-    snprintf(w->space, sizeof w->space, "%s", space);
+    w->generation = generation;
     w->tail = &w->head;
     pthread_mutex_init(&w->mutex, NULL);
     pthread_cond_init(&w->changed, NULL);

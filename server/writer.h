@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "index.h"
+#include "generation.h"
 #include "store/store.h"
 
 struct lk_writer;
@@ -33,8 +33,8 @@ struct lk_write { /* owned by the caller, untouched by it until done() */
     struct lk_write *next; /* the writer's */
 };
 
-/* space and dim: of the vectors written. store and index outlive the writer. */
-int lk_writer_open(struct lk_writer **out, struct lk_store *store, struct lk_index *index, const char *space, int dim);
+/* Vectors are the generation's. It and the store outlive the writer. */
+int lk_writer_open(struct lk_writer **out, struct lk_store *store, struct lk_generation *generation);
 /* Writes run in the order of their submission. */
 void lk_writer_submit(struct lk_writer *writer, struct lk_write *write);
 /* Writes what waits, then stops. NULL is fine. */

@@ -205,11 +205,21 @@ static void ask(struct lk_prober *prober, struct lk_probe *probe, const char *wa
     LK_CHECK_HOLDS(probe_reason, want);
 }
 
+static struct lk_generation_gate gate;
+static struct lk_generation generation;
+
+static struct lk_generation *pin(void *arg) {
+    lk_generation_pin(arg);
+    return arg;
+}
+
 static void readiness_is_a_picture_that_comes_back_in_time(void) {
     LK_REQUIRE(set_up(1, 10));
     struct lk_prober *prober;
     struct lk_probe probe;
-    LK_REQUIRE(lk_prober_open(&prober, batcher, SIDE, DIM, 0.1) == 0);
+    LK_REQUIRE(lk_generation_gate_open(&gate) == 0);
+    generation = (struct lk_generation){.batcher = batcher, .dim = DIM, .side = SIDE, .gate = &gate};
+    LK_REQUIRE(lk_prober_open(&prober, pin, &generation, 0.1) == 0);
     ask(prober, &probe, "ready");
     fake_hold(1);
     ask(prober, &probe, "in time"); /* stuck: told after the time is over, and the canary is still out */
@@ -222,6 +232,8 @@ static void readiness_is_a_picture_that_comes_back_in_time(void) {
     ask(prober, &probe, "out of service");
     lk_prober_close(prober);
     tear_down();
+    LK_CHECK_INT(generation.pins, 0);
+    lk_generation_gate_close(&gate);
 }
 
 static const struct lk_case cases[] = {
