@@ -158,6 +158,7 @@ static int load_item(void *arg, const struct lk_item *item) {
 }
 
 static int load_index(struct lk_collection *c, struct lk_generation *g) {
+    const int64_t begun = lk_now_ns(), seq = lk_store_seq(c->store);
     struct load *load = lk_calloc(1, sizeof *load);
     if (!load)
         return LK_ENOMEM;
@@ -167,11 +168,15 @@ static int load_index(struct lk_collection *c, struct lk_generation *g) {
     for (int64_t cursor = 0, before = -1; rc == 0 && cursor != before;) {
         before = cursor;
         if ((rc = lk_store_vectors(c->store, &cursor, PAGE, g->space, load_item, load)) == 0 && load->count)
-            rc = lk_index_put_many(g->index, load->count, (const char *const *)load->ids, load->vectors);
+            rc = lk_index_load(g->index, load->count, (const char *const *)load->ids, load->vectors);
         for (size_t i = 0; i < load->count; i++)
             free(load->ids[i]);
         load->loaded += load->count;
         load->count = 0;
+    }
+    if (rc == 0 && (rc = lk_index_loaded(g->index)) == 0) {
+        lk_index_applied(g->index, seq);
+        lk_log_info("read %zu vectors in %.1f s", load->loaded, (double)(lk_now_ns() - begun) / 1e9);
     }
     int64_t items = 0;
     if (rc == 0 && (rc = lk_store_count(c->store, &items)) == 0 && (size_t)items > load->loaded)
@@ -203,18 +208,26 @@ static int hash_file(char hex[65], const char *path) {
 static int open_generation(struct lk_collection *c, struct lk_generation **out, const struct lk_collection_options *o,
                            const struct lk_store_serving *recorded, const char *file_hash) {
     struct lk_engine_options engine = o->engine;
+    struct lk_index_options index = o->index;
+    struct lk_buf path = {0};
+    int rc = lk_buf_printf(&path, "%s.hnsw", o->catalogue_path);
+    index.path = (const char *)path.data;
     int automatic = !engine.precision || strcmp(engine.precision, "auto") == 0;
-    if (automatic && strcmp(recorded->model_file_sha256, file_hash) == 0) {
+    if (rc == 0 && automatic && strcmp(recorded->model_file_sha256, file_hash) == 0) {
         engine.precision = strcmp(recorded->precision, "f32") == 0    ? "fp32"
                            : strcmp(recorded->precision, "bf16") == 0 ? "bf16"
                                                                       : "auto";
-        int rc = lk_generation_open(out, &c->gate, o->model_path, file_hash, &engine, &o->batcher);
-        if (rc != LK_EUNSUPPORTED)
-            return rc;
-        lk_log_warn("the catalogue's precision is not possible here: %s", lk_error());
-        engine.precision = "auto";
+        rc = lk_generation_open(out, &c->gate, o->model_path, file_hash, &engine, &o->batcher, &index);
+        if (rc == LK_EUNSUPPORTED) {
+            lk_log_warn("the catalogue's precision is not possible here: %s", lk_error());
+            engine.precision = "auto";
+            rc = 0;
+        }
     }
-    return lk_generation_open(out, &c->gate, o->model_path, file_hash, &engine, &o->batcher);
+    if (rc == 0 && *out == NULL)
+        rc = lk_generation_open(out, &c->gate, o->model_path, file_hash, &engine, &o->batcher, &index);
+    lk_buf_free(&path);
+    return rc;
 }
 
 /* Records the generation that serves from now on, unless it is the one on record. */

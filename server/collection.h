@@ -13,6 +13,7 @@ struct lk_collection_options {
     const char *catalogue_path;
     struct lk_engine_options engine;
     struct lk_batcher_options batcher;
+    struct lk_index_options index; /* without path and space: the file lies beside the catalogue, "photos.db.hnsw" */
 };
 
 struct lk_collection {

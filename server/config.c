@@ -17,6 +17,12 @@ static const struct lk_config defaults = {
     .max_batch = 32,
     .max_delay_us = 500,
     .http_threads = 2,
+    .index = "flat",
+    .hnsw_m = 32,
+    .hnsw_ef_construction = 80,
+    .hnsw_ef_search = 64,
+    .hnsw_unlinked = 4096,
+    .hnsw_threads = 1,
     .max_body_bytes = 32 << 20,
     .body_memory_bytes = 512 << 20,
     .decode_memory_bytes = 512 << 20,
@@ -41,7 +47,7 @@ static const struct lk_config defaults = {
     .log_requests = 1,
 };
 
-#define OPTIONS 48
+#define OPTIONS 56
 
 /* The table over one configuration; returns how many entries it has. */
 static size_t make_table(struct lk_config *c, struct lk_arg table[OPTIONS]) {
@@ -71,6 +77,20 @@ static size_t make_table(struct lk_config *c, struct lk_arg table[OPTIONS]) {
         {LK_ARG_INT, "pool-threads", &c->pool_threads, "N",
          "Threads that decode, search and write answers; 0: the rest", 0, 4096, NULL, 0},
         {LK_ARG_INT, "http-threads", &c->http_threads, "N", "Threads that read and write connections", 2, 64, NULL, 0},
+        {LK_ARG_HEADING, NULL, NULL, NULL, "The index", 0, 0, NULL, 0},
+        {LK_ARG_CHOICE, "index", &c->index, NULL,
+         "flat: exact; hnsw: nearly so, in a small part of the time, for hundreds of thousands of items", 0, 0,
+         "flat|hnsw", 0},
+        {LK_ARG_INT, "hnsw-m", &c->hnsw_m, "N", "Links of an item in the graph", 2, 512, NULL, 0},
+        {LK_ARG_INT, "hnsw-ef-construction", &c->hnsw_ef_construction, "N", "Candidates looked at to find them", 1,
+         10000, NULL, 0},
+        {LK_ARG_INT, "hnsw-ef-search", &c->hnsw_ef_search, "N",
+         "Candidates that a search keeps: more find more, and take longer; never fewer than the neighbours asked for",
+         1, 10000, NULL, 0},
+        {LK_ARG_INT, "hnsw-unlinked", &c->hnsw_unlinked, "N",
+         "New items searched exactly until so many, and an eighth of the graph, are linked together", 1, 1e8, NULL, 0},
+        {LK_ARG_INT, "hnsw-threads", &c->hnsw_threads, "N", "Threads that link items, behind all others", 1, 4096, NULL,
+         0},
         {LK_ARG_HEADING, NULL, NULL, NULL, "Limits", 0, 0, NULL, 0},
         {LK_ARG_SIZE, "max-body-bytes", &c->max_body_bytes, NULL, "A request's body, and each picture of an upload",
          1024, 1 << 29, NULL, 0},
@@ -249,6 +269,12 @@ struct lk_collection_options lk_config_collection(const struct lk_config *c, str
     return (struct lk_collection_options){
         .model_path = c->model,
         .catalogue_path = c->catalogue,
+        .index = {.kind = strcmp(c->index, "hnsw") == 0 ? LK_INDEX_HNSW : LK_INDEX_FLAT,
+                  .m = (int)c->hnsw_m,
+                  .ef_construction = (int)c->hnsw_ef_construction,
+                  .ef_search = (int)c->hnsw_ef_search,
+                  .threads = (int)c->hnsw_threads,
+                  .unlinked = (size_t)c->hnsw_unlinked},
         .engine = {.device = c->device,
                    .precision = c->precision,
                    .max_batch = (int)c->max_batch,

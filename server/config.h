@@ -14,6 +14,9 @@ struct lk_config {
     /* the engine and the cores */
     const char *device, *precision;
     long long image_size, max_batch, max_delay_us, threads, engine_threads, pool_threads, http_threads;
+    /* the index */
+    const char *index;
+    long long hnsw_m, hnsw_ef_construction, hnsw_ef_search, hnsw_unlinked, hnsw_threads;
     /* limits */
     long long max_body_bytes, body_memory_bytes, decode_memory_bytes, max_pixels, max_images, max_json_values;
     long long max_metadata_bytes, max_k, page_limit, queue, uploads, upload_images, connections,

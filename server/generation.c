@@ -28,13 +28,14 @@ void lk_generation_gate_close(struct lk_generation_gate *gate) {
 
 int lk_generation_open(struct lk_generation **out, struct lk_generation_gate *gate, const char *model_path,
                        const char *file_sha256, const struct lk_engine_options *engine,
-                       const struct lk_batcher_options *batcher) {
+                       const struct lk_batcher_options *batcher, const struct lk_index_options *index) {
     *out = NULL;
     struct lk_generation *g = lk_calloc(1, sizeof *g);
     if (!g)
         return LK_ENOMEM;
     g->gate = gate;
     struct lk_batcher_options mine = *batcher;
+    struct lk_index_options indexed = *index;
     int rc;
     if ((rc = lk_engine_open(&g->engine, model_path, engine)))
         goto fail;
@@ -46,9 +47,10 @@ int lk_generation_open(struct lk_generation **out, struct lk_generation_gate *ga
     snprintf(g->model, sizeof g->model, "%s", model->name);
     snprintf(g->precision, sizeof g->precision, "%s", lk_engine_precision_class(g->engine));
     snprintf(g->file_sha256, sizeof g->file_sha256, "%s", file_sha256);
+    indexed.space = g->space;
     if (!lk_engine_on_cpu(g->engine))
         mine.engine_cores = 0;
-    if ((rc = lk_batcher_open(&g->batcher, g->engine, &mine)) || (rc = lk_index_open(&g->index, g->dim)))
+    if ((rc = lk_batcher_open(&g->batcher, g->engine, &mine)) || (rc = lk_index_open(&g->index, g->dim, &indexed)))
         goto fail;
     *out = g;
     return 0;

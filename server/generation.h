@@ -38,11 +38,12 @@ struct lk_generation {
     int pins; /* guarded by the gate */
 };
 
-/* Loads and warms the model, starts the batcher, and opens an empty index. The number is the caller's to set.
+/* Loads and warms the model, starts the batcher, and opens the index in the model's space: empty, or with what its file
+ * holds, for the caller to load (index.h). The number is the caller's to set.
  * A batcher's engine_cores are set to 0 when the engine computes on a device of its own. */
 int lk_generation_open(struct lk_generation **out, struct lk_generation_gate *gate, const char *model_path,
                        const char *file_sha256, const struct lk_engine_options *engine,
-                       const struct lk_batcher_options *batcher);
+                       const struct lk_batcher_options *batcher, const struct lk_index_options *index);
 /* Waits for what the batcher has; nobody may hold a pin. NULL is fine. */
 void lk_generation_close(struct lk_generation *g);
 

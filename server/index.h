@@ -1,8 +1,11 @@
-/* Cosine neighbours over FAISS: an exact Flat inner-product index on unit vectors. The FAISS headers stay in index_faiss.c.
+/* Cosine neighbours over FAISS, by inner product on unit vectors: exactly (Flat), or through an HNSW graph, which finds
+ * nearly all of them in a small part of the time. FAISS's headers stay in index_faiss.c; docs/decisions/ says why the
+ * index is built as it is.
  *
- * Slots are never reused: replace and delete leave a tombstone, and lk_index_compact (called from a background thread
- * when tombstones pass a quarter) rebuilds. Readers run in parallel; a writer excludes them for microseconds. Results
- * are ordered by score, then by id bytes, and always hold min(k, live) entries. */
+ * Slots are never reused: replace and delete leave a tombstone, and lk_index_compact, called from a background thread when
+ * lk_index_wants_compaction says so, rebuilds. New vectors are searched exactly until a compaction links them into the
+ * graph. Readers run in parallel; a writer excludes them for microseconds. Results are ordered by score, then by id bytes,
+ * and always hold min(k, live) entries. */
 #ifndef LK_SERVER_INDEX_H
 #define LK_SERVER_INDEX_H
 
@@ -11,7 +14,25 @@
 
 struct lk_index;
 
-int lk_index_open(struct lk_index **out, int dim);
+enum lk_index_kind { LK_INDEX_FLAT, LK_INDEX_HNSW };
+
+struct lk_index_options {
+    enum lk_index_kind kind;
+    /* Of HNSW; 0: the default. */
+    int m;               /* links of a vector; 32 */
+    int ef_construction; /* candidates looked at to find them; 80 */
+    int ef_search;       /* candidates that a search keeps; more when k is more; 64 */
+    int threads;         /* that link vectors; 1 */
+    size_t unlinked;     /* so many vectors may wait to be linked, or an eighth of the graph; 4096 */
+    /* A file that spares building the graph again at the next start; NULL: none. Both strings are copied. */
+    const char *path;
+    const char *space; /* of the vectors: a file of another one is not used */
+};
+
+/* options NULL: Flat. With a path, what the file holds is there after a successful open; a file that is missing, damaged,
+ * of another space or of other parameters is a line in the log and an empty index. Then lk_index_load for every vector
+ * of the catalogue and lk_index_loaded: the catalogue is right where they differ. */
+int lk_index_open(struct lk_index **out, int dim, const struct lk_index_options *options);
 void lk_index_close(struct lk_index *index); /* NULL is fine */
 
 /* Adds or replaces by id. vector[dim] is unit length. LK_EINVAL for a vector that is not finite. */
@@ -19,8 +40,15 @@ int lk_index_put(struct lk_index *index, const char *id, const float *vector);
 /* Many at once, ids new or old. vectors[n][dim]. */
 int lk_index_put_many(struct lk_index *index, size_t n, const char *const *ids, const float *vectors);
 int lk_index_delete(struct lk_index *index, const char *id); /* LK_ENOTFOUND */
-size_t lk_index_count(const struct lk_index *index);         /* live */
+/* At start, by one thread, before anything else: puts what the index does not have with these very bits. */
+int lk_index_load(struct lk_index *index, size_t n, const char *const *ids, const float *vectors);
+int lk_index_loaded(struct lk_index *index); /* removes what no lk_index_load named */
+/* Says that writes up to `seq` of the catalogue are in the index: noted in its file. */
+void lk_index_applied(struct lk_index *index, int64_t seq);
+size_t lk_index_count(const struct lk_index *index); /* live */
 size_t lk_index_tombstones(const struct lk_index *index);
+size_t lk_index_linked(const struct lk_index *index);         /* slots of the graph */
+const char *lk_index_kind_name(const struct lk_index *index); /* "flat" or "hnsw" */
 
 struct lk_hit {
     char *id; /* owned by the result */
@@ -49,8 +77,12 @@ int lk_index_score(struct lk_index *index, const float *query, size_t n, const c
 /* Copies the vector of an id: out[dim]. LK_ENOTFOUND. */
 int lk_index_vector(const struct lk_index *index, const char *id, float *out);
 
-/* Rebuilds without tombstones; searches go on meanwhile, writes made meanwhile are carried over. */
+/* Rebuilds without tombstones, or links what waits for it into the graph and writes the file; searches go on meanwhile,
+ * writes made meanwhile are carried over. May take very long with HNSW: LK_ECANCELLED soon after lk_index_cancel. A graph
+ * keeps its tombstones until they are a fifth of it. */
 int lk_index_compact(struct lk_index *index);
-int lk_index_wants_compaction(const struct lk_index *index); /* tombstones > live / 4 and > 1024 */
+void lk_index_cancel(struct lk_index *index); /* for good: before closing */
+/* Tombstones > live / 4 and > 1024, or more than `unlinked` vectors outside of the graph. */
+int lk_index_wants_compaction(const struct lk_index *index);
 
 #endif

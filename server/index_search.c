@@ -8,6 +8,8 @@
 #include "base/err.h"
 #include "index_internal.h"
 
+enum { WINDOW = 1024 /* slots of a graph looked at together when all of them are */ };
+
 struct candidate {
     float score;
     const char *id; /* the segment's */
@@ -16,7 +18,7 @@ struct candidate {
 struct search {
     struct lk_index *index;
     const float *query;
-    size_t k;
+    size_t k, ef;
     const char *exclude;
     float min_score;
     int (*accept)(void *arg, const char *id); /* NULL: all */
@@ -76,6 +78,7 @@ struct scan {
     size_t count;   /* slots now */
     size_t end;     /* so many of q->found are certain to be the first ones */
     float cut;      /* above which that is certain; -INFINITY: there is nothing more to ask for */
+    int below;      /* the cut is below the least score */
 };
 
 /* The segment's best `ask` slots. Scores equal to the last one that came back may have been cut off, so that only what
@@ -89,7 +92,7 @@ static int fetch(struct search *q, struct scan *scan, size_t ask) {
         ask = ask < scan->count ? ask : s->count;
     }
     if ((rc = make_room(q, ask)) == 0)
-        rc = lk_vectors_search(s->vectors, 1, q->query, ask, q->scores, q->slots);
+        rc = lk_vectors_search(s->vectors, 1, q->query, ask, q->ef, q->scores, q->slots);
     if (!scan->is_tail)
         (void)pthread_rwlock_rdlock(&q->index->gate);
     if (rc == 0) {
@@ -106,8 +109,7 @@ static int fetch(struct search *q, struct scan *scan, size_t ask) {
         qsort(q->found, q->n_found, sizeof *q->found, by_rank);
     for (scan->end = 0; scan->end < q->n_found && q->found[scan->end].score > scan->cut;)
         scan->end++;
-    if (scan->cut < q->min_score)
-        scan->cut = -INFINITY;
+    scan->below = scan->cut < q->min_score;
     return 0;
 }
 
@@ -145,6 +147,47 @@ static size_t first_ask(const struct search *q, size_t count, size_t dead, size_
     return q->k < count && spare < count - q->k ? q->k + spare : count;
 }
 
+/* Every slot of a segment that is no tail, some at a time. */
+static int scan_exactly(struct search *q, const struct lk_segment *s) {
+    int rc = make_room(q, WINDOW);
+    for (size_t first = 0; rc == 0 && first < s->count; first += WINDOW) {
+        const size_t n = s->count - first < WINDOW ? s->count - first : WINDOW;
+        if ((rc = lk_vectors_scores(s->vectors, q->query, first, n, q->scores)) < 0)
+            break;
+        for (size_t i = 0; i < n; i++)
+            q->slots[i] = (int64_t)(first + i);
+        (void)pthread_rwlock_rdlock(&q->index->gate);
+        keep_alive(q, s, s->count, n);
+        (void)pthread_rwlock_unlock(&q->index->gate);
+        if (q->n_found > 1)
+            qsort(q->found, q->n_found, sizeof *q->found, by_rank);
+        rc = merge(q, 0, q->n_found);
+    }
+    return rc;
+}
+
+/* A graph is the first segment, so that every try may begin from nothing. It is asked for more until k of what it gives
+ * are accepted and above the cut; when that is a good part of all, or when it finds no more, every slot is looked at. */
+static int scan_graph(struct search *q, const struct lk_segment *s) {
+    struct scan scan = {.segment = s, .visible = s->count, .count = s->count};
+    size_t ask;
+    int rc;
+    (void)pthread_rwlock_rdlock(&q->index->gate);
+    ask = first_ask(q, s->count, s->dead, s->count);
+    (void)pthread_rwlock_unlock(&q->index->gate);
+    for (; ask < s->count / 8; ask *= 2) {
+        q->n_best = 0;
+        if ((rc = fetch(q, &scan, ask)) < 0 || (rc = merge(q, 0, scan.end)) < 0)
+            return rc;
+        if (q->n_best == q->k || scan.below)
+            return 0;
+        if (scan.cut == -INFINITY)
+            break; /* it cannot reach more */
+    }
+    q->n_best = 0;
+    return scan_exactly(q, s);
+}
+
 static int scan_segment(struct search *q, const struct lk_segment *s, int is_tail) {
     struct scan scan = {.segment = s, .is_tail = is_tail, .cut = INFINITY};
     size_t dead, ask, judged = 0;
@@ -155,7 +198,8 @@ static int scan_segment(struct search *q, const struct lk_segment *s, int is_tai
     (void)pthread_rwlock_unlock(&q->index->gate);
     scan.visible = is_tail ? q->tail_count : scan.count;
     ask = first_ask(q, scan.count, dead, scan.visible);
-    while (rc == 0 && ask > 0 && scan.cut > -INFINITY && (q->n_best < q->k || q->best[q->k - 1].score <= scan.cut)) {
+    while (rc == 0 && ask > 0 && scan.cut > -INFINITY && !scan.below &&
+           (q->n_best < q->k || q->best[q->k - 1].score <= scan.cut)) {
         if ((rc = fetch(q, &scan, ask)) == 0)
             rc = merge(q, judged, scan.end);
         judged = scan.end > judged ? scan.end : judged; /* a tail that grew may show less of what was there */
@@ -180,8 +224,13 @@ static int copy_hits(const struct search *q, struct lk_hits *out) {
 
 int lk_index_search_where(struct lk_index *index, const float *query, size_t k, const char *exclude, float min_score,
                           int (*accept)(void *arg, const char *id), void *arg, struct lk_hits *out) {
-    struct search q = {
-        .index = index, .query = query, .exclude = exclude, .min_score = min_score, .accept = accept, .arg = arg};
+    struct search q = {.index = index,
+                       .query = query,
+                       .exclude = exclude,
+                       .min_score = min_score,
+                       .ef = (size_t)index->options.ef_search,
+                       .accept = accept,
+                       .arg = arg};
     size_t live;
     int rc;
     *out = (struct lk_hits){0};
@@ -202,7 +251,8 @@ int lk_index_search_where(struct lk_index *index, const float *query, size_t k, 
         q.merged = lk_calloc(q.k, sizeof *q.merged);
         rc = q.best == NULL || q.merged == NULL ? LK_ENOMEM : 0;
         for (size_t i = 0; rc == 0 && i < q.view->n; i++)
-            rc = scan_segment(&q, q.view->segments[i], i + 1 == q.view->n);
+            rc = q.view->segments[i]->is_graph ? scan_graph(&q, q.view->segments[i])
+                                               : scan_segment(&q, q.view->segments[i], i + 1 == q.view->n);
         if (rc == 0)
             rc = copy_hits(&q, out);
     }

@@ -13,25 +13,32 @@ void lk_segment_release(struct lk_segment *s) {
         free(s->ids[i]);
     free(s->ids);
     free(s->died);
+    free(s->moved_to);
     free(s);
 }
 
-int lk_segment_open(struct lk_segment **out, const struct lk_index *index) {
+int lk_segment_open(struct lk_segment **out, size_t slots) {
     struct lk_segment *s = lk_calloc(1, sizeof *s);
-    int rc = LK_ENOMEM;
     *out = NULL;
     if (s == NULL)
         return LK_ENOMEM;
     atomic_init(&s->references, 1);
-    s->slots = index->slots;
-    if ((s->ids = lk_calloc(s->slots, sizeof *s->ids)) == NULL ||
-        (s->died = lk_calloc(s->slots, sizeof *s->died)) == NULL ||
-        (rc = lk_vectors_flat(&s->vectors, index->dim, s->slots)) < 0) {
+    s->slots = slots;
+    if ((s->ids = lk_calloc(slots, sizeof *s->ids)) == NULL || (s->died = lk_calloc(slots, sizeof *s->died)) == NULL) {
         lk_segment_release(s);
-        return rc;
+        return LK_ENOMEM;
     }
     *out = s;
     return 0;
+}
+
+int lk_segment_open_flat(struct lk_segment **out, const struct lk_index *index) {
+    int rc = lk_segment_open(out, index->slots);
+    if (rc == 0 && (rc = lk_vectors_flat(&(*out)->vectors, index->dim, index->slots)) < 0) {
+        lk_segment_release(*out);
+        *out = NULL;
+    }
+    return rc;
 }
 
 void lk_view_release(struct lk_view *v) {
@@ -71,13 +78,26 @@ struct lk_segment *lk_index_tail(const struct lk_index *index) {
     return index->view->segments[index->view->n - 1];
 }
 
+struct lk_segment *lk_view_graph(const struct lk_view *v) {
+    return v->n > 0 && v->segments[0]->is_graph ? v->segments[0] : NULL;
+}
+
+void lk_index_resolve(struct lk_place *place) {
+    const struct lk_segment *s = place->segment;
+    if (s->successor == NULL)
+        return;
+    place->slot = s->moved_to[place->slot];
+    place->segment = s->successor;
+    place->id = s->successor->ids[place->slot];
+}
+
 int lk_index_new_tail(struct lk_index *index) {
     static const struct lk_view nothing = {0};
     const struct lk_view *old = index->view != NULL ? index->view : &nothing;
     struct lk_view *v, *before = index->view;
     struct lk_segment *s;
     int rc;
-    if ((rc = lk_segment_open(&s, index)) < 0)
+    if ((rc = lk_segment_open_flat(&s, index)) < 0)
         return rc;
     if ((rc = lk_view_splice(&v, old, old->n, 0, s)) == 0) {
         (void)pthread_rwlock_wrlock(&index->gate);

@@ -65,6 +65,8 @@ void lk_route_model(struct lk_request *r) {
         (rc = lk_json_text(&out, model->method)) ||
         (rc = lk_buf_printf(&out, ",\"precision\":\"%s\",\"device\":", lk_engine_precision(g->engine))) ||
         (rc = lk_json_text(&out, lk_engine_device(g->engine))) ||
+        (rc = lk_buf_printf(&out, ",\"index\":{\"kind\":\"%s\",\"tombstones\":%zu,\"linked\":%zu}",
+                            lk_index_kind_name(g->index), lk_index_tombstones(g->index), lk_index_linked(g->index))) ||
         (rc = lk_buf_printf(&out,
                             ",\"items\":%zu,\"queue\":{\"waiting\":%d,\"images_per_second\":%.1f},\"version\":\"%s\"",
                             lk_index_count(g->index), stats.waiting, stats.images_per_second, LK_VERSION)) ||

@@ -67,6 +67,8 @@ static void write_group(struct lk_writer *writer, struct lk_write *group) {
         else if (w->status == 0)
             index_write(writer, w);
     }
+    if (rc == 0)
+        lk_index_applied(writer->generation->index, lk_store_seq(writer->store));
     if (rc)
         lk_log_error("a group of writes failed: %s", lk_error());
     while (group) {
@@ -123,10 +125,11 @@ static void *run_compactor(void *arg) {
             break;
         pthread_mutex_unlock(&writer->mutex);
         int rc = lk_index_compact(writer->generation->index);
-        if (rc)
+        if (rc && rc != LK_ECANCELLED)
             lk_log_warn("the index could not be compacted: %s", lk_error());
+        int more = rc == 0 && lk_index_wants_compaction(writer->generation->index); /* by what came meanwhile */
         pthread_mutex_lock(&writer->mutex);
-        writer->compact = 0;
+        writer->compact = more;
     }
     pthread_mutex_unlock(&writer->mutex);
     return NULL;
@@ -140,6 +143,7 @@ int lk_writer_open(struct lk_writer **out, struct lk_store *store, struct lk_gen
     w->store = store;
     w->generation = generation;
     w->tail = &w->head;
+    w->compact = lk_index_wants_compaction(generation->index);
     pthread_mutex_init(&w->mutex, NULL);
     pthread_cond_init(&w->changed, NULL);
     w->thread_runs = pthread_create(&w->thread, NULL, run, w) == 0;
@@ -168,6 +172,7 @@ void lk_writer_close(struct lk_writer *writer) {
     writer->closing = 1;
     pthread_cond_broadcast(&writer->changed);
     pthread_mutex_unlock(&writer->mutex);
+    lk_index_cancel(writer->generation->index);
     if (writer->thread_runs)
         pthread_join(writer->thread, NULL);
     if (writer->compactor_runs)

@@ -52,7 +52,7 @@ int main(int argc, char **argv) {
     struct lk_hits hits;
     char name[32];
     double start, worst = 0, sum = 0;
-    if (dim > 65536 || lk_index_open(&index, dim) != 0)
+    if (dim > 65536 || lk_index_open(&index, dim, NULL) != 0)
         return 1;
     start = now();
     for (int i = 0; i < n; i++) {

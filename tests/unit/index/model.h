@@ -43,6 +43,24 @@ static inline void model_unit(struct model *m, float *out) {
         out[j] = (float)(out[j] / sqrt(sum));
 }
 
+/* Near one of `clusters` directions: what a trained network's vectors look like. */
+static inline void model_clustered(struct model *m, float *out, int clusters, uint64_t seed) {
+    struct model centre = {.dim = m->dim, .random = seed + model_random(m) % (uint32_t)clusters * 7919U};
+    float *c = calloc((size_t)m->dim, sizeof *c);
+    double sum = 0;
+    if (c == NULL)
+        abort();
+    model_unit(&centre, c);
+    model_unit(m, out);
+    for (int j = 0; j < m->dim; j++) {
+        out[j] = c[j] + 0.6F * out[j];
+        sum += (double)out[j] * (double)out[j];
+    }
+    for (int j = 0; j < m->dim; j++)
+        out[j] = (float)(out[j] / sqrt(sum));
+    free(c);
+}
+
 static inline void model_open(struct model *m, int n, int dim, uint64_t seed) {
     *m = (struct model){.dim = dim, .n = n, .random = seed};
     m->alive = calloc((size_t)n, sizeof *m->alive);
@@ -118,6 +136,36 @@ static inline void model_check(struct model *m, struct lk_index *index, const fl
     }
     lk_hits_free(&hits);
     free(want);
+}
+
+/* One query against brute force: min(k, live) hits, in order, alive, with their own scores. Returns how many of them are
+ * as near as the k nearest. */
+static inline size_t model_near(struct model *m, struct lk_index *index, const float *query, size_t k) {
+    struct model_ranked *want = calloc((size_t)m->n, sizeof *want);
+    struct lk_hits hits;
+    size_t live = 0, right = 0;
+    if (want == NULL)
+        abort();
+    for (int i = 0; i < m->n; i++) {
+        if (m->alive[i])
+            want[live++] = (struct model_ranked){.score = model_score(m, query, i), .item = i};
+    }
+    qsort(want, live, sizeof *want, model_by_rank);
+    k = k < live ? k : live;
+    if (LK_CHECK_INT(lk_index_search(index, query, k, NULL, -2, &hits), 0) && LK_CHECK_INT(hits.count, k)) {
+        for (size_t i = 0; i < k; i++) {
+            int item = (int)strtol(hits.hits[i].id + 5, NULL, 10);
+            LK_CHECK(m->alive[item]);
+            LK_CHECK_NEAR(hits.hits[i].score, model_score(m, query, item), 1e-5);
+            LK_CHECK(
+                i == 0 || hits.hits[i - 1].score > hits.hits[i].score ||
+                (hits.hits[i - 1].score >= hits.hits[i].score && strcmp(hits.hits[i - 1].id, hits.hits[i].id) < 0));
+            right += hits.hits[i].score >= want[k - 1].score - 1e-6;
+        }
+    }
+    lk_hits_free(&hits);
+    free(want);
+    return right;
 }
 
 /* k = 1, 10, 100 for a few queries, one of them an item's own vector. */

@@ -9,7 +9,7 @@ static void results_equal_float64_brute_force(void) {
     struct model m;
     struct lk_index *index;
     model_open(&m, 1000, 512, 1);
-    LK_REQUIRE(lk_index_open(&index, 512) == 0);
+    LK_REQUIRE(lk_index_open(&index, 512, NULL) == 0);
     for (int i = 0; i < 700; i++)
         LK_CHECK_INT(model_put(&m, index, i), 0);
     model_check_queries(&m, index, 4);
@@ -46,7 +46,7 @@ static void a_random_history_keeps_equal_over_many_segments(void) {
     struct model m;
     struct lk_index *index;
     model_open(&m, 12000, 16, 2);
-    LK_REQUIRE(lk_index_open(&index, 16) == 0);
+    LK_REQUIRE(lk_index_open(&index, 16, NULL) == 0);
     for (int round = 0; round < 12; round++) {
         for (int step = 0; step < 2500; step++) {
             int i = (int)(model_random(&m) % 12000);
@@ -94,7 +94,7 @@ static void equal_scores_are_ordered_by_id_even_at_the_cut(void) {
     struct model m;
     struct lk_index *index;
     model_open(&m, 1, 8, 3);
-    LK_REQUIRE(lk_index_open(&index, 8) == 0);
+    LK_REQUIRE(lk_index_open(&index, 8, NULL) == 0);
     for (int i = 0; i < N; i++) { /* equal vectors, in an order that is none: 7919 is prime to N */
         char name[32];
         model_name(name, i * 7919 % N);
@@ -120,7 +120,7 @@ static void a_thousand_replaced_copies_nearby_hide_nothing(void) {
     struct model m;
     struct lk_index *index;
     model_open(&m, 50, 32, 4);
-    LK_REQUIRE(lk_index_open(&index, 32) == 0);
+    LK_REQUIRE(lk_index_open(&index, 32, NULL) == 0);
     for (int i = 0; i < 50; i++)
         LK_CHECK_INT(model_put(&m, index, i), 0);
     for (int i = 0; i < 3000; i++)
@@ -142,7 +142,7 @@ static void an_excluded_id_gives_its_place_to_the_next(void) {
     struct lk_index *index;
     struct lk_hits with, without;
     model_open(&m, 40, 16, 5);
-    LK_REQUIRE(lk_index_open(&index, 16) == 0);
+    LK_REQUIRE(lk_index_open(&index, 16, NULL) == 0);
     for (int i = 0; i < 40; i++)
         LK_CHECK_INT(model_put(&m, index, i), 0);
     LK_CHECK_INT(lk_index_search(index, model_vector(&m, 3), 6, NULL, -2, &with), 0);
@@ -165,7 +165,7 @@ static void hits_below_the_least_score_are_cut(void) {
     static const char *const ids[4] = {"a", "b", "c", "d"};
     struct lk_index *index;
     struct lk_hits hits;
-    LK_REQUIRE(lk_index_open(&index, 2) == 0);
+    LK_REQUIRE(lk_index_open(&index, 2, NULL) == 0);
     LK_CHECK_INT(lk_index_put_many(index, 4, ids, &vectors[0][0]), 0);
     LK_CHECK_INT(lk_index_search(index, vectors[0], 4, NULL, 0.5F, &hits), 0);
     LK_CHECK_INT(hits.count, 2);
@@ -185,7 +185,7 @@ static void the_last_of_an_id_given_twice_counts(void) {
     struct lk_index *index;
     struct lk_hits hits;
     float got[2];
-    LK_REQUIRE(lk_index_open(&index, 2) == 0);
+    LK_REQUIRE(lk_index_open(&index, 2, NULL) == 0);
     LK_CHECK_INT(lk_index_put_many(index, 3, ids, &vectors[0][0]), 0);
     LK_CHECK_INT(lk_index_count(index), 2);
     LK_CHECK_INT(lk_index_tombstones(index), 1);
@@ -203,10 +203,10 @@ static void wrong_arguments_are_refused_with_a_reason(void) {
     float bad[2] = {1, NAN}, good[2] = {1, 0}, out[2];
     struct lk_index *index = NULL;
     struct lk_hits hits;
-    LK_CHECK_INT(lk_index_open(&index, 0), LK_EINVAL);
+    LK_CHECK_INT(lk_index_open(&index, 0, NULL), LK_EINVAL);
     LK_CHECK(index == NULL);
     lk_index_close(NULL);
-    LK_REQUIRE(lk_index_open(&index, 2) == 0);
+    LK_REQUIRE(lk_index_open(&index, 2, NULL) == 0);
     LK_CHECK_INT(lk_index_put(index, "a", bad), LK_EINVAL);
     LK_CHECK_HOLDS(lk_error(), "not finite");
     bad[1] = INFINITY;
@@ -239,7 +239,7 @@ static void a_query_stays_on_its_thread(void) {
     struct lk_index *index;
     int before = threads_of_this_process();
     model_open(&m, 5000, 64, 6);
-    LK_REQUIRE(lk_index_open(&index, 64) == 0);
+    LK_REQUIRE(lk_index_open(&index, 64, NULL) == 0);
     for (int i = 0; i < 5000; i++)
         LK_CHECK_INT(model_put(&m, index, i), 0);
     model_check_queries(&m, index, 2);

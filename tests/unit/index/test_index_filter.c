@@ -53,7 +53,7 @@ static void check_where(struct model *m, struct lk_index *index, int modulus, si
 
 static void fill(struct model *m, struct lk_index **index, int n, int dim) {
     model_open(m, n, dim, 11);
-    LK_REQUIRE(lk_index_open(index, dim) == 0);
+    LK_REQUIRE(lk_index_open(index, dim, NULL) == 0);
     for (int i = 0; i < n; i++)
         LK_CHECK_INT(model_put(m, *index, i), 0);
     for (int i = 0; i < n; i += 4)
@@ -106,7 +106,7 @@ static void equal_scores_are_cut_by_id_under_a_filter_too(void) {
     struct lk_hits hits;
     const int n = 3000;
     model_open(&m, 1, 16, 3);
-    LK_REQUIRE(lk_index_open(&index, 16) == 0);
+    LK_REQUIRE(lk_index_open(&index, 16, NULL) == 0);
     for (int i = n - 1; i >= 0; i--) { /* the last first, so that order of insertion is no help */
         char name[32];
         model_name(name, i);
