@@ -9,137 +9,48 @@
 #include "base/err.h"
 #include "base/fs.h"
 #include "base/log.h"
-#include "base/sha256.h"
+#include "publish.h"
+#include "reembed.h"
 
-#define PAGE 512 /* items read in one short transaction */
+#define PAGE 512 /* vectors read in one short transaction */
 
-/* --- embedding again what has no vector in the space ------------------------------------------------------------- */
+/* --- what serves ---------------------------------------------------------------------------------------------------- */
 
-struct page {
-    char *ids[PAGE];
-    int64_t seqs[PAGE];
-    size_t count;
-};
-
-static int page_item(void *arg, const struct lk_item *item) {
-    struct page *page = arg;
-    char *id = lk_strdup(item->id);
-    if (!id)
-        return LK_ENOMEM;
-    page->seqs[page->count] = item->seq;
-    page->ids[page->count++] = id;
-    return 0;
+static struct lk_generation *held(struct lk_generation *g) {
+    if (g)
+        lk_generation_hold(g);
+    return g;
 }
 
-static void page_clear(struct page *page) {
-    for (size_t i = 0; i < page->count; i++)
-        free(page->ids[i]);
-    page->count = 0;
+struct lk_generation *lk_collection_pin(struct lk_collection *c) {
+    pthread_mutex_lock(&c->mutex);
+    struct lk_generation *g = held(c->current);
+    pthread_mutex_unlock(&c->mutex);
+    return g;
 }
 
-/* One batch of a page: its pictures are read and decoded by the pool. */
-struct batch {
-    struct lk_collection *c;
-    struct lk_generation *g;
-    struct page *page;
-    size_t first, count;
-    uint8_t *squares; /* [count][S][S][3] */
-    char *good;       /* [count] */
-};
-
-static void load_square(void *arg, size_t i) {
-    struct batch *b = arg;
-    struct lk_collection *c = b->c;
-    const struct lk_generation *g = b->g;
-    const char *id = b->page->ids[b->first + i];
-    struct lk_buf bytes = {0};
-    char media_type[64];
-    int rc = lk_store_image(c->store, id, &bytes, media_type);
-    struct lk_picture p = {.bytes = bytes.data, .size = bytes.size};
-    if (rc)
-        lk_log_warn("the picture of item \"%s\" cannot be read: %s", id, lk_error());
-    else if ((rc = lk_picture_decode(c->work, &p, b->squares + i * (size_t)g->side * (size_t)g->side * 3, g->resize,
-                                     g->side)))
-        lk_log_warn("the picture of item \"%s\" cannot be embedded again: %s", id, p.fault.message);
-    b->good[i] = rc == 0;
-    lk_buf_free(&bytes);
+void lk_collection_pin_both(struct lk_collection *c, struct lk_generation **current, struct lk_generation **coming) {
+    pthread_mutex_lock(&c->mutex);
+    *current = held(c->current);
+    *coming = held(c->coming);
+    pthread_mutex_unlock(&c->mutex);
 }
 
-static int embed_batch(struct batch *b, float *vectors, size_t *embedded) {
-    struct lk_collection *c = b->c;
-    const struct lk_generation *g = b->g;
-    size_t square = (size_t)g->side * (size_t)g->side * 3, n = 0;
-    lk_pool_for(c->work->pool, b->count, load_square, b);
-    for (size_t i = 0; i < b->count; i++) /* the good ones to the front */
-        if (b->good[i]) {
-            if (n < i)
-                memcpy(b->squares + n * square, b->squares + i * square, square);
-            n++;
-        }
-    if (n == 0)
-        return 0;
-    int rc;
-    if ((rc = lk_engine_embed(g->engine, b->squares, (int)n, vectors)) || (rc = lk_store_begin(c->store)))
-        return rc;
-    for (size_t i = 0, v = 0; i < b->count && rc == 0; i++)
-        if (b->good[i]) {
-            rc = lk_store_put_vector(c->store, b->page->ids[b->first + i], b->page->seqs[b->first + i], g->space,
-                                     vectors + v++ * (size_t)g->dim, g->dim);
-            if (rc == LK_ECONFLICT || rc == LK_ENOTFOUND || rc == LK_EINVAL) {
-                lk_log_warn("%s", lk_error());
-                rc = 0;
-            }
-        }
-    if (rc) {
-        lk_store_rollback(c->store);
-        return rc;
-    }
-    *embedded += n;
-    return lk_store_commit(c->store);
+void lk_collection_expect(struct lk_collection *c, struct lk_generation *g) {
+    pthread_mutex_lock(&c->mutex);
+    struct lk_generation *before = c->coming;
+    c->coming = held(g);
+    pthread_mutex_unlock(&c->mutex);
+    lk_generation_release(before);
 }
 
-static int embed_missing(struct lk_collection *c, struct lk_generation *g) {
-    size_t max = (size_t)lk_engine_max_batch(g->engine), embedded = 0, seen = 0;
-    char *after = NULL;
-    struct page *page = lk_calloc(1, sizeof *page);
-    uint8_t *squares = lk_calloc(max * (size_t)g->side * (size_t)g->side * 3, 1);
-    float *vectors = lk_calloc(max * (size_t)g->dim, sizeof *vectors);
-    char *good = lk_calloc(max, 1);
-    int rc = page && squares && vectors && good ? 0 : LK_ENOMEM;
-    int64_t logged = lk_now_ns();
-    while (rc == 0 && (rc = lk_store_missing(c->store, after, PAGE, g->space, page_item, page)) == 0 && page->count) {
-        if (seen == 0)
-            lk_log_info("embedding again what has no vector of this model");
-        for (size_t i = 0; i < page->count && rc == 0; i += max) {
-            struct batch b = {c, g, page, i, page->count - i < max ? page->count - i : max, squares, good};
-            rc = embed_batch(&b, vectors, &embedded);
-            seen += b.count;
-            if (lk_now_ns() - logged > 2000000000) {
-                logged = lk_now_ns();
-                lk_log_info("embedded %zu of %zu items so far", embedded, seen);
-            }
-        }
-        free(after);
-        after = page->ids[page->count - 1];
-        page->ids[page->count - 1] = NULL;
-        page_clear(page);
-    }
-    if (rc == 0 && seen)
-        lk_log_info("embedded %zu items, %zu could not be", embedded, seen - embedded);
-    if (page)
-        page_clear(page);
-    free(after);
-    free(page);
-    free(squares);
-    free(vectors);
-    free(good);
-    return rc;
-}
-
-/* --- loading the index -------------------------------------------------------------------------------------------- */
+/* --- loading an index ----------------------------------------------------------------------------------------------- */
 
 struct load {
-    int dim;
+    struct lk_collection *collection;
+    struct lk_generation *generation;
+    int at_start;
+    int64_t cursor;
     size_t count, loaded;
     char *ids[PAGE];
     float *vectors; /* [PAGE][dim] */
@@ -147,101 +58,172 @@ struct load {
 
 static int load_item(void *arg, const struct lk_item *item) {
     struct load *load = arg;
-    if (!item->vector || item->dim != load->dim)
+    size_t dim = (size_t)load->generation->dim;
+    if (!item->vector || (size_t)item->dim != dim)
         return 0;
     char *id = lk_strdup(item->id);
     if (!id)
         return LK_ENOMEM;
-    memcpy(load->vectors + load->count * (size_t)load->dim, item->vector, (size_t)load->dim * sizeof(float));
+    memcpy(load->vectors + load->count * dim, item->vector, dim * sizeof(float));
     load->ids[load->count++] = id;
     return 0;
 }
 
-static int load_index(struct lk_collection *c, struct lk_generation *g) {
+/* On the writer's thread, so that no write comes between the reading and the index. */
+static int load_page(void *arg) {
+    struct load *load = arg;
+    const struct lk_generation *g = load->generation;
+    int rc = lk_store_vectors(load->collection->store, &load->cursor, PAGE, g->serving.space, load_item, load);
+    const char *const *ids = (const char *const *)load->ids;
+    if (rc == 0 && load->count)
+        rc = load->at_start ? lk_index_load(g->index, load->count, ids, load->vectors)
+                            : lk_index_put_many(g->index, load->count, ids, load->vectors);
+    load->loaded += load->count;
+    for (size_t i = 0; i < load->count; i++)
+        free(load->ids[i]);
+    load->count = 0;
+    return rc;
+}
+
+int lk_collection_load(struct lk_collection *c, struct lk_generation *g, int at_start) {
     const int64_t begun = lk_now_ns(), seq = lk_store_seq(c->store);
     struct load *load = lk_calloc(1, sizeof *load);
     if (!load)
         return LK_ENOMEM;
-    load->dim = g->dim;
+    load->collection = c;
+    load->generation = g;
+    load->at_start = at_start;
     load->vectors = lk_calloc((size_t)PAGE * (size_t)g->dim, sizeof(float));
     int rc = load->vectors ? 0 : LK_ENOMEM;
-    for (int64_t cursor = 0, before = -1; rc == 0 && cursor != before;) {
-        before = cursor;
-        if ((rc = lk_store_vectors(c->store, &cursor, PAGE, g->space, load_item, load)) == 0 && load->count)
-            rc = lk_index_load(g->index, load->count, (const char *const *)load->ids, load->vectors);
-        for (size_t i = 0; i < load->count; i++)
-            free(load->ids[i]);
-        load->loaded += load->count;
-        load->count = 0;
+    for (int64_t before = -1; rc == 0 && load->cursor != before;) {
+        before = load->cursor;
+        rc = lk_writer_run(c->writer, load_page, load);
     }
-    if (rc == 0 && (rc = lk_index_loaded(g->index)) == 0) {
+    if (rc == 0 && (!at_start || (rc = lk_index_loaded(g->index)) == 0)) {
         lk_index_applied(g->index, seq);
         lk_log_info("read %zu vectors in %.1f s", load->loaded, (double)(lk_now_ns() - begun) / 1e9);
     }
-    int64_t items = 0;
-    if (rc == 0 && (rc = lk_store_count(c->store, &items)) == 0 && (size_t)items > load->loaded)
-        lk_log_warn("%zu items have no vector and are not searched", (size_t)items - load->loaded);
     free(load->vectors);
     free(load);
     return rc;
 }
 
-/* --- opening ------------------------------------------------------------------------------------------------------ */
+/* --- switching ------------------------------------------------------------------------------------------------------ */
 
-static int hash_file(char hex[65], const char *path) {
-    struct lk_fs_map map;
-    int rc = lk_fs_map(&map, path);
-    if (rc)
+struct change {
+    struct lk_collection *collection;
+    struct lk_generation *generation;
+};
+
+/* On the writer's thread: a write is made before the switch or after it. */
+static int switch_now(void *arg) {
+    struct change *change = arg;
+    struct lk_collection *c = change->collection;
+    struct lk_generation *g = change->generation;
+    struct lk_store_serving last;
+    int rc = lk_store_serving(c->store, &last);
+    if (rc && rc != LK_ENOTFOUND)
         return rc;
-    struct lk_sha256 hash;
-    uint8_t digest[32];
-    lk_sha256_init(&hash);
-    lk_sha256_update(&hash, map.data, map.size);
-    lk_sha256_final(&hash, digest);
-    lk_sha256_hex(digest, hex);
-    lk_fs_unmap(&map);
+    int on_record = rc == 0 && strcmp(last.space, g->serving.space) == 0 &&
+                    strcmp(last.model_file_sha256, g->serving.model_file_sha256) == 0 &&
+                    strcmp(last.started_with, g->serving.started_with) == 0;
+    if (on_record)
+        g->serving.generation = last.generation;
+    else if ((rc = lk_store_set_serving(c->store, &g->serving)))
+        return rc;
+    pthread_mutex_lock(&c->mutex);
+    struct lk_generation *before = c->current, *expected = c->coming;
+    c->current = g;
+    c->coming = NULL;
+    pthread_mutex_unlock(&c->mutex);
+    lk_generation_release(expected);
+    if (before)
+        lk_index_cancel(before->index); /* nobody needs it rebuilt any more */
+    lk_generation_release(before);
     return 0;
 }
 
-/* "auto" means what the catalogue was served in before, where that is possible here, so that nothing has to be embedded
- * again because the processor is another one. */
-static int open_generation(struct lk_collection *c, struct lk_generation **out, const struct lk_collection_options *o,
-                           const struct lk_store_serving *recorded, const char *file_hash) {
-    struct lk_engine_options engine = o->engine;
-    struct lk_index_options index = o->index;
-    struct lk_buf path = {0};
-    int rc = lk_buf_printf(&path, "%s.hnsw", o->catalogue_path);
-    index.path = (const char *)path.data;
-    int automatic = !engine.precision || strcmp(engine.precision, "auto") == 0;
-    if (rc == 0 && automatic && strcmp(recorded->model_file_sha256, file_hash) == 0) {
-        engine.precision = strcmp(recorded->precision, "f32") == 0    ? "fp32"
-                           : strcmp(recorded->precision, "bf16") == 0 ? "bf16"
-                                                                      : "auto";
-        rc = lk_generation_open(out, &c->gate, o->model_path, file_hash, &engine, &o->batcher, &index);
-        if (rc == LK_EUNSUPPORTED) {
-            lk_log_warn("the catalogue's precision is not possible here: %s", lk_error());
-            engine.precision = "auto";
-            rc = 0;
-        }
+int lk_collection_switch(struct lk_collection *c, struct lk_generation *g) {
+    struct change change = {c, g};
+    return lk_writer_run(c->writer, switch_now, &change);
+}
+
+/* --- opening -------------------------------------------------------------------------------------------------------- */
+
+struct lk_engine_options lk_collection_engine_options(const struct lk_collection *c,
+                                                      const struct lk_store_serving *serving) {
+    struct lk_engine_options engine = c->options.engine;
+    if (!engine.precision || strcmp(engine.precision, "auto") == 0)
+        engine.precision = strcmp(serving->precision, "f32") == 0    ? "fp32"
+                           : strcmp(serving->precision, "bf16") == 0 ? "bf16"
+                                                                     : "auto";
+    return engine;
+}
+
+/* The file to serve: --model, unless the catalogue was last started with that and another was published since. */
+static int choose_file(struct lk_collection *c, const struct lk_store_serving *last, char **path,
+                       char started_with[65]) {
+    *path = NULL;
+    int rc = lk_fs_sha256(started_with, c->options.model_path);
+    if (rc)
+        return rc;
+    if (strcmp(last->started_with, started_with) == 0 && strcmp(last->model_file_sha256, started_with) != 0) {
+        if (!(*path = lk_publish_path(c, last->model_file_sha256)))
+            return LK_ENOMEM;
+        if (lk_fs_exists(*path))
+            return 0;
+        lk_log_warn("the model that was published last is missing (\"%s\"): serving \"%s\" instead", *path,
+                    c->options.model_path);
+        free(*path);
     }
-    if (rc == 0 && *out == NULL)
-        rc = lk_generation_open(out, &c->gate, o->model_path, file_hash, &engine, &o->batcher, &index);
-    lk_buf_free(&path);
+    *path = lk_strdup(c->options.model_path);
+    return *path ? 0 : LK_ENOMEM;
+}
+
+int lk_collection_open_generation(struct lk_collection *c, struct lk_generation **out, const char *model_path,
+                                  const struct lk_engine_options *engine, int fresh) {
+    struct lk_index_options index = c->options.index;
+    index.path = c->index_path;
+    index.fresh = fresh;
+    return lk_generation_open(out, model_path, engine, &c->options.batcher, &index, c->work);
+}
+
+static int open_generation(struct lk_collection *c, struct lk_generation **out) {
+    struct lk_store_serving last;
+    char *path = NULL, started_with[65];
+    int rc = lk_store_serving(c->store, &last);
+    if (rc == LK_ENOTFOUND)
+        last = (struct lk_store_serving){0};
+    else if (rc)
+        return rc;
+    if ((rc = choose_file(c, &last, &path, started_with)))
+        return rc;
+    struct lk_engine_options engine = lk_collection_engine_options(c, &last);
+    rc = lk_collection_open_generation(c, out, path, &engine, 0);
+    if (rc == LK_EUNSUPPORTED && engine.precision != c->options.engine.precision) {
+        lk_log_warn("the catalogue's precision is not possible here: %s", lk_error());
+        engine = c->options.engine;
+        rc = lk_collection_open_generation(c, out, path, &engine, 0);
+    }
+    if (rc == 0)
+        snprintf((*out)->serving.started_with, sizeof started_with, "%s", started_with);
+    free(path);
     return rc;
 }
 
-/* Records the generation that serves from now on, unless it is the one on record. */
-static int record(struct lk_collection *c, struct lk_generation *g, const struct lk_store_serving *recorded) {
-    g->number = recorded->generation;
-    if (g->number && strcmp(recorded->space, g->space) == 0 && strcmp(recorded->model_file_sha256, g->file_sha256) == 0)
-        return 0;
-    struct lk_store_serving s = {0};
-    snprintf(s.space, sizeof s.space, "%s", g->space);
-    snprintf(s.model_file_sha256, sizeof s.model_file_sha256, "%s", g->file_sha256);
-    snprintf(s.model_name, sizeof s.model_name, "%s", g->model);
-    snprintf(s.precision, sizeof s.precision, "%s", g->precision);
-    int rc = lk_store_set_serving(c->store, &s);
-    g->number = s.generation;
+/* Fills the index of the first generation: nothing serves yet, so that it may take all the machine. */
+static int fill(struct lk_collection *c, struct lk_generation *g) {
+    struct lk_reembed r = {.collection = c, .generation = g, .share = 1};
+    int64_t items = 0;
+    int rc;
+    lk_collection_expect(c, g);
+    if ((rc = lk_collection_load(c, g, 1)) || (rc = lk_store_count(c->store, &items)))
+        return rc;
+    r.total = items - (int64_t)lk_index_count(g->index);
+    if (r.total)
+        lk_log_info("embedding again %lld items that have no vector of this model", r.total);
+    if ((rc = lk_reembed_run(&r)) == 0 && r.failed)
+        lk_log_warn("%lld items have no vector and are not searched", r.failed);
     return rc;
 }
 
@@ -250,34 +232,32 @@ int lk_collection_open(struct lk_collection **out, const struct lk_collection_op
     struct lk_collection *c = lk_calloc(1, sizeof *c);
     if (!c)
         return LK_ENOMEM;
+    c->options = *options;
     c->work = work;
-    struct lk_store_serving recorded;
+    pthread_mutex_init(&c->mutex, NULL);
     struct lk_generation *g = NULL;
-    char file_hash[65];
     int rc;
-    if ((rc = lk_generation_gate_open(&c->gate)))
+    struct lk_buf index_path = {0};
+    if ((rc = lk_buf_printf(&index_path, "%s.hnsw", options->catalogue_path)) ||
+        (rc = lk_buf_append(&index_path, "", 1)))
         goto fail;
-    c->gate_open = 1;
-    if ((rc = hash_file(file_hash, options->model_path)) ||
-        (rc = lk_store_open(&c->store, options->catalogue_path, NULL)))
+    c->index_path = (char *)index_path.data;
+    if ((rc = lk_store_open(&c->store, options->catalogue_path, NULL)) || (rc = open_generation(c, &g)) ||
+        (rc = lk_writer_open(&c->writer, c)))
         goto fail;
-    rc = lk_store_serving(c->store, &recorded);
-    if (rc == LK_ENOTFOUND)
-        recorded = (struct lk_store_serving){0};
-    else if (rc)
-        goto fail;
-    if ((rc = open_generation(c, &g, options, &recorded, file_hash)))
-        goto fail;
-    c->current = g;
-    lk_log_info("model \"%s\" in %s on %s", g->model, lk_engine_precision(g->engine), lk_engine_device(g->engine));
-    if ((rc = embed_missing(c, g)) || (rc = load_index(c, g)) || (rc = record(c, g, &recorded)) ||
-        (rc = lk_writer_open(&c->writer, c->store, g)))
+    lk_log_info("model \"%s\" in %s on %s", g->serving.model_name, lk_engine_precision(g->engine),
+                lk_engine_device(g->engine));
+    if ((rc = fill(c, g)) || (rc = lk_collection_switch(c, g)))
         goto fail;
     lk_log_info("catalogue \"%s\": %zu items, generation %lld", options->catalogue_path, lk_index_count(g->index),
-                (long long)g->number);
+                (long long)g->serving.generation);
+    g = NULL; /* the collection's */
+    if ((rc = lk_publisher_open(&c->publisher, c)))
+        goto fail;
     *out = c;
     return 0;
 fail:
+    lk_generation_release(g);
     lk_collection_close(c);
     return rc;
 }
@@ -285,20 +265,26 @@ fail:
 void lk_collection_close(struct lk_collection *c) {
     if (!c)
         return;
+    lk_publisher_close(c->publisher);
     lk_writer_close(c->writer);
-    lk_generation_close(c->current);
+    lk_generation_release(c->coming);
+    lk_generation_release(c->current);
     lk_store_close(c->store);
-    if (c->gate_open)
-        lk_generation_gate_close(&c->gate);
+    free(c->index_path);
+    pthread_mutex_destroy(&c->mutex);
     free(c);
 }
 
-struct lk_generation *lk_collection_pin(struct lk_collection *c) {
-    pthread_mutex_lock(&c->gate.mutex);
-    struct lk_generation *g = c->current;
-    lk_generation_pin_locked(g);
-    pthread_mutex_unlock(&c->gate.mutex);
-    return g;
+int lk_collection_embedding(struct lk_collection *c, struct lk_generation *g, struct lk_embedding *e, size_t count,
+                            int writes) {
+    struct lk_generation *current = NULL, *coming = NULL;
+    *e = (struct lk_embedding){0};
+    if (writes)
+        lk_collection_pin_both(c, &current, &coming);
+    int rc = lk_embedding_open(e, count, g, coming == g ? NULL : coming);
+    lk_generation_release(coming);
+    lk_generation_release(current);
+    return rc;
 }
 
 int lk_collection_retry_after(struct lk_collection *c) {

@@ -13,13 +13,14 @@ struct lk_config {
     int insecure_public;
     /* the engine and the cores */
     const char *device, *precision;
+    double publish_share;
     long long image_size, max_batch, max_delay_us, threads, engine_threads, pool_threads, http_threads;
     /* the index */
     const char *index;
     long long hnsw_m, hnsw_ef_construction, hnsw_ef_search, hnsw_unlinked, hnsw_threads;
     /* limits */
     long long max_body_bytes, body_memory_bytes, decode_memory_bytes, max_pixels, max_images, max_json_values;
-    long long max_metadata_bytes, max_k, page_limit, queue, uploads, upload_images, connections,
+    long long max_metadata_bytes, max_model_bytes, max_k, page_limit, queue, uploads, upload_images, connections,
         connections_per_address;
     double header_timeout_seconds, body_timeout_seconds, upload_timeout_seconds, idle_timeout_seconds;
     double request_timeout_seconds, ready_timeout_seconds, drain_seconds;

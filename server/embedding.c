@@ -37,7 +37,15 @@ static int decode_fault(struct lk_fault *f, int status) {
     return lk_fault_set(f, error, "image", "%s", lk_error());
 }
 
-int lk_picture_decode(struct lk_work *work, struct lk_picture *p, uint8_t *square, int resize, int side) {
+/* What a decoded picture becomes. */
+struct square {
+    uint8_t *pixels; /* [side][side][3] */
+    int resize, side;
+};
+
+/* Decodes and preprocesses on the calling thread, within the limits of `work`. Sets the fault, or media type and
+ * sizes. */
+static int decode(struct lk_work *work, struct lk_picture *p, const struct square *squares, int n) {
     if (p->size == 0)
         return lk_fault_set(&p->fault, LK_API_EMPTY_BODY, "image", "the picture is empty");
     p->media_type = sniff(p->bytes, p->size);
@@ -58,37 +66,51 @@ int lk_picture_decode(struct lk_work *work, struct lk_picture *p, uint8_t *squar
     struct lk_image image = {0};
     struct lk_decode_limits limits = {.max_pixels = work->max_pixels};
     rc = lk_decode(&image, p->bytes, p->size, &limits);
-    if (rc == 0) {
-        p->width = image.width;
-        p->height = image.height;
-        rc = lk_preprocess(square, &image, resize, side);
-    }
+    p->width = image.width;
+    p->height = image.height;
+    for (int i = 0; i < n && rc == 0; i++)
+        rc = lk_preprocess(squares[i].pixels, &image, squares[i].resize, squares[i].side);
     lk_image_free(&image);
     lk_cores_give(work->cores, 1);
     lk_budget_give(&work->decode, count * 3);
     return rc ? decode_fault(&p->fault, rc) : 0;
 }
 
-int lk_embedding_open(struct lk_embedding *e, size_t count) {
-    e->pictures = lk_calloc(count ? count : 1, sizeof *e->pictures);
-    e->vectors = lk_calloc((count ? count : 1) * (size_t)e->dim, sizeof *e->vectors);
+static size_t square_bytes(const struct lk_generation *g) { return g ? (size_t)g->side * (size_t)g->side * 3 : 0; }
+
+int lk_embedding_open(struct lk_embedding *e, size_t count, struct lk_generation *g, struct lk_generation *also) {
+    size_t n = count ? count : 1, dims[LK_EMBEDDING_TARGETS] = {(size_t)g->dim, also ? (size_t)also->dim : 0};
+    e->work = g->work;
+    e->targets[0] = g;
+    e->targets[1] = also;
+    for (int t = 0; t < LK_EMBEDDING_TARGETS; t++)
+        if (e->targets[t])
+            lk_generation_hold(e->targets[t]);
+    e->pictures = lk_calloc(n, sizeof *e->pictures);
+    e->vectors = lk_calloc(n * (dims[0] + dims[1]), sizeof *e->vectors);
     e->count = count;
     if (!e->pictures || !e->vectors) {
         lk_embedding_close(e);
         return LK_ENOMEM;
     }
     for (size_t i = 0; i < count; i++) {
-        e->pictures[i].vector = e->vectors + i * (size_t)e->dim;
-        e->pictures[i].embedding = e;
+        struct lk_picture *p = &e->pictures[i];
+        p->embedding = e;
+        p->vectors[0] = e->vectors + i * (dims[0] + dims[1]);
+        p->vectors[1] = also ? p->vectors[0] + dims[0] : NULL;
     }
     return 0;
 }
 
 void lk_embedding_close(struct lk_embedding *e) {
     for (size_t i = 0; e->pictures && i < e->count; i++)
-        free(e->pictures[i].pixels);
+        free(e->pictures[i].squares);
     free(e->pictures);
     free(e->vectors);
+    for (int t = 0; t < LK_EMBEDDING_TARGETS; t++) {
+        lk_generation_release(e->targets[t]);
+        e->targets[t] = NULL;
+    }
     e->pictures = NULL;
     e->vectors = NULL;
     e->count = 0;
@@ -110,21 +132,32 @@ static int entry_gone(struct lk_batch_entry *entry) {
     return p->embedding->gone(p->embedding->arg);
 }
 
+/* One of the picture's entries will not come, or has come back. */
+static void entry_left(struct lk_picture *p, int here) {
+    if (__atomic_sub_fetch(&p->waiting, 1, __ATOMIC_ACQ_REL) != 0)
+        return;
+    free(p->squares);
+    p->squares = NULL;
+    finish(p->embedding, here);
+}
+
 /* On the batcher's thread. */
 static void entry_done(struct lk_batch_entry *entry, int status, const char *error) {
     struct lk_picture *p = entry->arg;
     struct lk_embedding *e = p->embedding;
-    free(p->pixels);
-    p->pixels = NULL;
-    if (status == LK_ECANCELLED && e->deadline_ns && lk_now_ns() >= e->deadline_ns)
+    if (entry == &p->entries[1]) {
+        if (status)
+            p->vectors[1] = NULL;
+    } else if (status == LK_ECANCELLED && e->deadline_ns && lk_now_ns() >= e->deadline_ns) {
         lk_fault_set(&p->fault, LK_API_DEADLINE_EXCEEDED, NULL, "%s", error);
-    else if (status == LK_ECANCELLED)
+    } else if (status == LK_ECANCELLED) {
         lk_fault_set(&p->fault, LK_API_DRAINING, NULL, "%s", error);
-    else if (status == LK_EFAIL)
+    } else if (status == LK_EFAIL) {
         lk_fault_set(&p->fault, LK_API_ENGINE_UNAVAILABLE, NULL, "%s", error);
-    else if (status)
+    } else if (status) {
         lk_fault_set(&p->fault, LK_API_INTERNAL_ERROR, NULL, "%s", error);
-    finish(e, 0);
+    }
+    entry_left(p, 0);
 }
 
 static int refused(struct lk_fault *f, int rc) {
@@ -140,13 +173,13 @@ static int refused(struct lk_fault *f, int rc) {
 static int take_place(struct lk_embedding *e, struct lk_picture *p) {
     if (e->deadline_ns && lk_now_ns() >= e->deadline_ns) {
         if (!e->patient)
-            lk_batcher_give_back(e->batcher, 1, e->bulk);
+            lk_batcher_give_back(e->targets[0]->batcher, 1, e->bulk);
         return lk_fault_set(&p->fault, LK_API_DEADLINE_EXCEEDED, NULL, "the deadline passed before decoding");
     }
     if (!e->patient)
         return 0;
     int rc;
-    while ((rc = lk_batcher_reserve(e->batcher, 1, e->bulk)) == LK_ELIMIT &&
+    while ((rc = lk_batcher_reserve(e->targets[0]->batcher, 1, e->bulk)) == LK_ELIMIT &&
            (!e->deadline_ns || lk_now_ns() < e->deadline_ns)) {
         struct timespec pause = {.tv_nsec = 2000000};
         nanosleep(&pause, NULL);
@@ -154,34 +187,63 @@ static int take_place(struct lk_embedding *e, struct lk_picture *p) {
     return rc ? refused(&p->fault, rc) : 0;
 }
 
-/* 0: entry_done follows, and may have run already. */
-static int submit(struct lk_embedding *e, struct lk_picture *p) {
-    p->entry = (struct lk_batch_entry){.pixels = p->pixels,
-                                       .vector = p->vector,
-                                       .bulk = e->bulk,
-                                       .reserved = 1,
-                                       .flow = &e->flow,
-                                       .deadline_ns = e->deadline_ns,
-                                       .gone = e->gone ? entry_gone : NULL,
-                                       .done = entry_done,
-                                       .arg = p};
-    int rc = lk_batcher_submit(e->batcher, &p->entry);
-    return rc ? refused(&p->fault, rc) : 0;
+/* 0: the picture will be finished by entry_done, and may be already. */
+static void submit(struct lk_embedding *e, struct lk_picture *p) {
+    p->waiting = 1 + (e->targets[1] != NULL);
+    for (int t = LK_EMBEDDING_TARGETS - 1; t >= 0; t--) { /* the first last: it may end the picture */
+        if (!e->targets[t])
+            continue;
+        p->entries[t] = (struct lk_batch_entry){.pixels = p->squares + (t ? square_bytes(e->targets[0]) : 0),
+                                                .vector = p->vectors[t],
+                                                .bulk = e->bulk,
+                                                .reserved = t == 0,
+                                                .flow = &e->flows[t],
+                                                .deadline_ns = e->deadline_ns,
+                                                .gone = e->gone ? entry_gone : NULL,
+                                                .done = entry_done,
+                                                .arg = p};
+        int rc = lk_batcher_submit(e->targets[t]->batcher, &p->entries[t]);
+        if (rc == 0)
+            continue;
+        if (t == 0)
+            refused(&p->fault, rc);
+        else
+            p->vectors[1] = NULL; /* what stores the picture will make up for it */
+        entry_left(p, 1);
+    }
 }
 
+/* Negative: the picture has its fault. */
 static int decode_and_submit(struct lk_embedding *e, struct lk_picture *p) {
     int rc = take_place(e, p);
     if (rc)
         return rc;
-    if (!(p->pixels = lk_calloc((size_t)e->side * (size_t)e->side * 3, 1)))
+    size_t first = square_bytes(e->targets[0]);
+    if (!(p->squares = lk_calloc(first + square_bytes(e->targets[1]), 1))) {
         rc = lk_fault_from_status(&p->fault, LK_ENOMEM, NULL);
-    else
-        rc = lk_picture_decode(e->work, p, p->pixels, e->resize, e->side);
+    } else {
+        struct square squares[LK_EMBEDDING_TARGETS] = {{p->squares, e->targets[0]->resize, e->targets[0]->side}};
+        if (e->targets[1])
+            squares[1] = (struct square){p->squares + first, e->targets[1]->resize, e->targets[1]->side};
+        rc = decode(e->work, p, squares, 1 + (e->targets[1] != NULL));
+    }
     if (rc) {
-        lk_batcher_give_back(e->batcher, 1, e->bulk);
+        lk_batcher_give_back(e->targets[0]->batcher, 1, e->bulk);
         return rc;
     }
-    return submit(e, p);
+    submit(e, p);
+    return 0;
+}
+
+int lk_picture_embed(struct lk_picture *p, struct lk_generation *g, float *vector) {
+    uint8_t *pixels = lk_calloc(square_bytes(g), 1);
+    struct square square = {pixels, g->resize, g->side};
+    int rc = pixels ? decode(g->work, p, &square, 1) : lk_fault_from_status(&p->fault, LK_ENOMEM, NULL);
+    if (rc == 0 && (rc = lk_batcher_embed(g->batcher, pixels, vector)))
+        rc = rc == LK_ELIMIT || rc == LK_ECANCELLED ? refused(&p->fault, rc)
+                                                    : lk_fault_from_status(&p->fault, rc, NULL);
+    free(pixels);
+    return rc;
 }
 
 /* A job of the pool: takes pictures until none is left. */
@@ -201,7 +263,7 @@ static int take_places(struct lk_embedding *e) {
     size_t wanted = 0;
     for (size_t i = 0; i < e->count; i++)
         wanted += e->pictures[i].fault.error == LK_API_OK;
-    int rc = wanted && !e->patient ? lk_batcher_reserve(e->batcher, (int)wanted, e->bulk) : 0;
+    int rc = wanted && !e->patient ? lk_batcher_reserve(e->targets[0]->batcher, (int)wanted, e->bulk) : 0;
     for (size_t i = 0; rc && i < e->count; i++)
         if (e->pictures[i].fault.error == LK_API_OK)
             refused(&e->pictures[i].fault, rc);

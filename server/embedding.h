@@ -1,14 +1,16 @@
-/* Pictures to vectors: decoding on the work pool, then the batcher. The one way for every route. Knows no HTTP. */
+/* Pictures to vectors: decoding on the work pool, then the batcher of each generation that wants them: the one that
+ * serves, and for what will be stored also the one that is about to. The one way for every route. Knows no HTTP. */
 #ifndef LK_SERVER_EMBEDDING_H
 #define LK_SERVER_EMBEDDING_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-#include "batcher.h"
 #include "errors.h"
+#include "generation.h"
 #include "image/image.h"
-#include "work.h"
+
+enum { LK_EMBEDDING_TARGETS = 2 };
 
 struct lk_embedding;
 
@@ -18,18 +20,18 @@ struct lk_picture {
     /* out */
     const char *media_type; /* "image/png", constant; NULL while unknown */
     int width, height;
-    float *vector;         /* [dim], owned by the embedding */
-    struct lk_fault fault; /* LK_API_OK, or why there is no vector */
+    float *vectors[LK_EMBEDDING_TARGETS]; /* [dim], owned by the embedding; of a second target NULL when it failed */
+    struct lk_fault fault;                /* LK_API_OK, or why there is no vector of the first target */
     /* internal */
-    struct lk_batch_entry entry;
-    uint8_t *pixels;
+    struct lk_batch_entry entries[LK_EMBEDDING_TARGETS];
+    uint8_t *squares; /* [target][side][side][3], one after another */
+    int waiting;      /* entries not done yet; changed atomically */
     struct lk_embedding *embedding;
 };
 
 struct lk_embedding {
     struct lk_work *work;
-    struct lk_batcher *batcher;
-    int side, resize, dim;
+    struct lk_generation *targets[LK_EMBEDDING_TARGETS]; /* whose vectors are wanted; the second may be NULL. Held */
     struct lk_picture *pictures; /* [count], owned; fill bytes and size, or a fault that is known already */
     size_t count;
     int bulk;                /* one of many: gives way to single pictures */
@@ -41,11 +43,12 @@ struct lk_embedding {
     /* internal */
     float *vectors;
     size_t next, left; /* changed atomically */
-    struct lk_batch_flow flow;
+    struct lk_batch_flow flows[LK_EMBEDDING_TARGETS];
 };
 
-/* Makes room for `count` pictures. LK_ENOMEM. The caller has filled work, batcher and the sizes. */
-int lk_embedding_open(struct lk_embedding *e, size_t count);
+/* Makes room for `count` pictures in zeroed memory, for generation g and, if not NULL, `also`, and holds both.
+ * LK_ENOMEM. */
+int lk_embedding_open(struct lk_embedding *e, size_t count, struct lk_generation *g, struct lk_generation *also);
 /* Begins; done() follows. The embedding stays where it is until then. */
 void lk_embedding_start(struct lk_embedding *e);
 void lk_embedding_close(struct lk_embedding *e); /* accepts a zeroed one; not before done() */
@@ -53,8 +56,8 @@ void lk_embedding_close(struct lk_embedding *e); /* accepts a zeroed one; not be
 /* 1: the fault lies in the picture, so it stands in its place among many; 0: in the server, so the request fails. */
 int lk_fault_is_pictures(const struct lk_fault *f);
 
-/* Decodes and preprocesses on the calling thread, within the limits of `work`: square[side][side][3]. Sets the fault,
- * or media type and sizes. For the catalogue's own use too (embedding again at the start). */
-int lk_picture_decode(struct lk_work *work, struct lk_picture *p, uint8_t *square, int resize, int side);
+/* One picture, now: decodes on the calling thread and waits for its vector, vector[g->dim]. Sets the fault, or media type
+ * and sizes. Not on the batcher's thread. */
+int lk_picture_embed(struct lk_picture *p, struct lk_generation *g, float *vector);
 
 #endif

@@ -525,8 +525,8 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **st
         log_request(p, code == MHD_REQUEST_TERMINATED_COMPLETED_OK);
     if (p->r.state_free)
         p->r.state_free(p->r.state);
-    if (p->r.unpin)
-        p->r.unpin(p->r.pinned);
+    if (p->r.let_go)
+        p->r.let_go(p->r.held);
     lk_budget_give(&http->bodies, p->reserved);
     lk_query_free(&p->r.query);
     lk_buf_free(&p->r.body);

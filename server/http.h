@@ -47,9 +47,9 @@ struct lk_request {
     /* the route's own state, freed after the answer was sent or when the client left */
     void *state;
     void (*state_free)(void *state);
-    /* what the request keeps from its first use until then; let go after the state was freed */
-    void *pinned;
-    void (*unpin)(void *pinned);
+    /* what the app holds for the request, let go after that */
+    void *held;
+    void (*let_go)(void *held);
     struct lk_request_private *http; /* http.c's */
 };
 

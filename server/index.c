@@ -99,7 +99,8 @@ int lk_index_open(struct lk_index **out, int dim, const struct lk_index_options 
     index->slots = index->slots < MIN_SLOTS ? MIN_SLOTS : index->slots > MAX_SLOTS ? MAX_SLOTS : index->slots;
     if ((rc = take_options(index, options)) < 0 || (rc = init_locks(index)) < 0 ||
         (rc = lk_idmap_init(&index->map)) < 0 ||
-        (index->options.kind == LK_INDEX_HNSW && index->options.path != NULL && (rc = take_file(index)) < 0) ||
+        (index->options.kind == LK_INDEX_HNSW && index->options.path != NULL && !index->options.fresh &&
+         (rc = take_file(index)) < 0) ||
         (rc = lk_index_new_tail(index)) < 0) {
         lk_index_close(index);
         return rc;

@@ -27,6 +27,7 @@ struct lk_index_options {
     /* A file that spares building the graph again at the next start; NULL: none. Both strings are copied. */
     const char *path;
     const char *space; /* of the vectors: a file of another one is not used */
+    int fresh;         /* 1: what the file holds is not read, only written over one day */
 };
 
 /* options NULL: Flat. With a path, what the file holds is there after a successful open; a file that is missing, damaged,

@@ -1,4 +1,5 @@
-/* likeness-server: opens what the configuration names, serves until SIGTERM or SIGINT, finishes what was begun. */
+/* likeness-server: opens what the configuration names, serves until SIGTERM or SIGINT, finishes what was begun. SIGHUP
+ * publishes the model file again. */
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -7,9 +8,8 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/spin.h"
+#include "publish.h"
 #include "routes.h"
-
-static struct lk_generation *pin(void *collection) { return lk_collection_pin(collection); }
 
 static int retry_after(void *context) { return lk_collection_retry_after(((struct lk_server *)context)->collection); }
 
@@ -32,6 +32,19 @@ static int told_again(void *stop) {
     return sigtimedwait(stop, NULL, &now) > 0;
 }
 
+/* A stop is asked for by SIGTERM or SIGINT; SIGHUP is served on the way. */
+static void wait_for_stop(struct lk_server *server, const sigset_t *stop) {
+    sigset_t wanted = *stop;
+    int signal_number = 0;
+    sigaddset(&wanted, SIGHUP);
+    while (sigwait(&wanted, &signal_number) == 0 && signal_number == SIGHUP) {
+        int64_t operation;
+        lk_log_info("told to reload the model");
+        if (lk_publish_reload(server->collection->publisher, &operation))
+            lk_log_warn("the model is not reloaded: %s", lk_error());
+    }
+}
+
 static int serve(const struct lk_config *config, const sigset_t *stop) {
     struct lk_server server = {.config = config};
     struct lk_work work = {0};
@@ -42,11 +55,10 @@ static int serve(const struct lk_config *config, const sigset_t *stop) {
         struct lk_http_options options = lk_config_http(config);
         struct lk_http_app app = {lk_routes, lk_routes_count, &server, &work, retry_after};
         if ((rc = lk_collection_open(&server.collection, &collection, &work)) == 0 &&
-            (rc = lk_prober_open(&server.prober, pin, server.collection, config->ready_timeout_seconds)) == 0 &&
+            (rc = lk_prober_open(&server.prober, server.collection, config->ready_timeout_seconds)) == 0 &&
             (rc = lk_http_open(&http, &options, &app)) == 0) {
             lk_log_info("listening on http://%s:%d", config->address, lk_http_port(http));
-            int signal_number = 0;
-            sigwait(stop, &signal_number);
+            wait_for_stop(&server, stop);
             lk_log_info("stopping: finishing what was begun");
             int left = lk_http_drain(http, config->drain_seconds, told_again, (void *)(uintptr_t)stop);
             if (left)
@@ -78,5 +90,9 @@ int main(int argc, char **argv) {
     sigaddset(&stop, SIGTERM);
     sigaddset(&stop, SIGINT);
     pthread_sigmask(SIG_BLOCK, &stop, NULL);
+    sigset_t reload;
+    sigemptyset(&reload);
+    sigaddset(&reload, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &reload, NULL);
     return serve(&config, &stop) ? 1 : 0;
 }

@@ -84,7 +84,7 @@ int lk_pictures_multipart(struct lk_pictures *p, struct lk_request *r, struct lk
 }
 
 int lk_pictures_embedding(struct lk_pictures *p, struct lk_request *r, struct lk_embedding *e) {
-    int rc = lk_request_embedding(r, e, p->count);
+    int rc = lk_collection_embedding(lk_request_collection(r), lk_request_generation(r), e, p->count, 0);
     if (rc)
         return rc;
     for (size_t i = 0; i < p->count; i++) {
@@ -92,5 +92,8 @@ int lk_pictures_embedding(struct lk_pictures *p, struct lk_request *r, struct lk
         e->pictures[i].size = p->list[i].size;
         e->pictures[i].fault = p->list[i].fault;
     }
+    e->deadline_ns = r->deadline_ns;
+    e->gone = lk_route_gone;
+    e->arg = r;
     return 0;
 }

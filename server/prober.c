@@ -14,7 +14,7 @@
 struct canary {
     struct lk_batch_entry entry;
     struct lk_prober *prober;
-    struct lk_generation *generation; /* pinned */
+    struct lk_generation *generation; /* held */
     atomic_int holders;
     int done, status;
     char error[256];
@@ -27,8 +27,7 @@ struct lk_prober {
     pthread_cond_t changed;
     pthread_t thread;
     int thread_runs, closing;
-    struct lk_generation *(*pin)(void *arg);
-    void *arg;
+    struct lk_collection *collection;
     int64_t timeout_ns;
     struct lk_probe *waiting;
     int out; /* canaries that the batcher still holds */
@@ -61,7 +60,7 @@ static int probe(struct lk_prober *p, char *text, size_t size) {
     struct canary *c = lk_calloc(1, sizeof *c);
     size_t picture = 0;
     if (c) {
-        c->generation = p->pin(p->arg);
+        c->generation = lk_collection_pin(p->collection);
         picture = (size_t)c->generation->side * (size_t)c->generation->side * 3;
         c->pixels = lk_calloc(picture, 1);
         c->vector = lk_calloc((size_t)c->generation->dim, sizeof(float));
@@ -132,13 +131,12 @@ static void *run(void *arg) {
     return NULL;
 }
 
-int lk_prober_open(struct lk_prober **out, struct lk_generation *(*pin)(void *arg), void *arg, double timeout_seconds) {
+int lk_prober_open(struct lk_prober **out, struct lk_collection *collection, double timeout_seconds) {
     *out = NULL;
     struct lk_prober *p = lk_calloc(1, sizeof *p);
     if (!p)
         return LK_ENOMEM;
-    p->pin = pin;
-    p->arg = arg;
+    p->collection = collection;
     p->timeout_ns = (int64_t)(timeout_seconds * 1e9);
     pthread_mutex_init(&p->mutex, NULL);
     pthread_condattr_t monotonic;

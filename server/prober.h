@@ -3,7 +3,7 @@
 #ifndef LK_SERVER_PROBER_H
 #define LK_SERVER_PROBER_H
 
-#include "generation.h"
+#include "collection.h"
 
 struct lk_prober;
 
@@ -14,10 +14,10 @@ struct lk_probe { /* owned by the caller, untouched by it until done() */
     struct lk_probe *next;
 };
 
-/* pin(arg) gives the generation that a canary is for, with a pin that the prober releases. */
-int lk_prober_open(struct lk_prober **out, struct lk_generation *(*pin)(void *arg), void *arg, double timeout_seconds);
+/* Each canary goes through the generation that serves then. Closed before the collection. */
+int lk_prober_open(struct lk_prober **out, struct lk_collection *collection, double timeout_seconds);
 void lk_prober_ask(struct lk_prober *prober, struct lk_probe *asked);
-/* Answers who waits, then stops. Before the generations are closed. NULL is fine. */
+/* Answers who waits, then stops. NULL is fine. */
 void lk_prober_close(struct lk_prober *prober);
 
 #endif

@@ -60,8 +60,8 @@ void lk_route_model(struct lk_request *r) {
         (rc = lk_buf_printf(&out,
                             ",\"space\":\"%s\",\"dim\":%d,\"image_size\":%d,\"architecture\":\"%s\",\"stem\":\"%s\","
                             "\"width\":%d,\"method\":",
-                            g->space, g->dim, g->side, lk_arch_name(model->arch.depth), lk_stem_name(model->arch.stem),
-                            model->arch.width)) ||
+                            g->serving.space, g->dim, g->side, lk_arch_name(model->arch.depth),
+                            lk_stem_name(model->arch.stem), model->arch.width)) ||
         (rc = lk_json_text(&out, model->method)) ||
         (rc = lk_buf_printf(&out, ",\"precision\":\"%s\",\"device\":", lk_engine_precision(g->engine))) ||
         (rc = lk_json_text(&out, lk_engine_device(g->engine))) ||

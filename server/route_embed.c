@@ -89,7 +89,7 @@ static int write_json(struct embed *s, struct lk_request *r, struct lk_buf *out)
     const struct lk_embedding *e = &s->embedding;
     int rc;
     if ((rc = lk_json_raw(out, "{")) || (rc = lk_reply_generation(r, out)) ||
-        (rc = lk_buf_printf(out, ",\"dim\":%d,\"embeddings\":[", e->dim)))
+        (rc = lk_buf_printf(out, ",\"dim\":%d,\"embeddings\":[", e->targets[0]->dim)))
         return rc;
     for (size_t i = 0; i < e->count && rc == 0; i++) {
         if ((rc = lk_buf_printf(out, "%s{\"index\":%zu,", i ? "," : "", i)))
@@ -98,7 +98,7 @@ static int write_json(struct embed *s, struct lk_request *r, struct lk_buf *out)
             if ((rc = lk_json_raw(out, "\"error\":")) || (rc = lk_fault_json(out, &e->pictures[i].fault)))
                 return rc;
         } else if ((rc = lk_json_raw(out, "\"embedding\":")) ||
-                   (rc = lk_json_floats(out, e->pictures[i].vector, (size_t)e->dim))) {
+                   (rc = lk_json_floats(out, e->pictures[i].vectors[0], (size_t)e->targets[0]->dim))) {
             return rc;
         }
         rc = lk_json_raw(out, "}");
@@ -120,9 +120,9 @@ static int write_npy_header(struct lk_buf *out, size_t count, int dim) {
 static int write_binary(struct embed *s, struct lk_request *r, struct lk_buf *out) {
     const struct lk_embedding *e = &s->embedding;
     lk_reply_generation_header(r);
-    int rc = s->output == AS_NPY ? write_npy_header(out, e->count, e->dim) : 0;
+    int rc = s->output == AS_NPY ? write_npy_header(out, e->count, e->targets[0]->dim) : 0;
     for (size_t i = 0; i < e->count && rc == 0; i++) /* this processor is little-endian, as the store insists */
-        rc = lk_buf_append(out, e->pictures[i].vector, (size_t)e->dim * sizeof(float));
+        rc = lk_buf_append(out, e->pictures[i].vectors[0], (size_t)e->targets[0]->dim * sizeof(float));
     return rc;
 }
 
@@ -171,10 +171,13 @@ void lk_route_embed(struct lk_request *r) {
         return;
     }
     if (form == LK_FORM_PICTURE) {
-        rc = lk_request_embedding(r, &s->embedding, 1);
+        rc = lk_collection_embedding(lk_request_collection(r), lk_request_generation(r), &s->embedding, 1, 0);
         if (rc == 0) {
             s->embedding.pictures[0].bytes = r->body.data;
             s->embedding.pictures[0].size = r->body.size;
+            s->embedding.deadline_ns = r->deadline_ns;
+            s->embedding.gone = lk_route_gone;
+            s->embedding.arg = r;
         }
     } else {
         rc = lk_pictures_embedding(&s->pictures, r, &s->embedding);

@@ -102,7 +102,10 @@ static void put_embedded(void *arg) {
     s->write.image_bytes = p->size;
     s->write.width = p->width;
     s->write.height = p->height;
-    s->write.vector = p->vector;
+    for (int t = 0; t < LK_EMBEDDING_TARGETS; t++) {
+        s->write.vectors[t].generation = s->embedding.targets[t];
+        s->write.vectors[t].vector = p->vectors[t];
+    }
     submit(r);
 }
 
@@ -123,13 +126,16 @@ void lk_route_put_item(struct lk_request *r) {
         lk_reply_fault(r, &f);
         return;
     }
-    if ((rc = lk_request_embedding(r, &s->embedding, 1))) {
+    if ((rc = lk_collection_embedding(lk_request_collection(r), lk_request_generation(r), &s->embedding, 1, 1))) {
         lk_reply_failed(r, rc);
         return;
     }
     s->embedding.pictures[0].bytes = r->body.data;
     s->embedding.pictures[0].size = r->body.size;
+    s->embedding.deadline_ns = r->deadline_ns;
+    s->embedding.gone = lk_route_gone;
     s->embedding.done = put_embedded;
+    s->embedding.arg = r;
     lk_embedding_start(&s->embedding);
 }
 

@@ -58,7 +58,7 @@ static struct neighbors *open_state(struct lk_request *r, size_t count) {
 }
 
 static int check_generation(struct lk_request *r, int64_t wanted, struct lk_fault *f) {
-    int64_t serves = lk_request_generation(r)->number;
+    int64_t serves = lk_request_generation(r)->serving.generation;
     return wanted && wanted != serves
                ? lk_fault_set(f, LK_API_GENERATION_MISMATCH, "generation", "generation %lld serves, not %lld",
                               (long long)serves, (long long)wanted)
@@ -254,7 +254,7 @@ static int write_hits(struct lk_buf *out, struct lk_collection *c, const struct 
 /* Answers one query into out. Negative: *f says why. */
 static int answer(struct lk_request *r, struct query *q, struct lk_buf *out, struct lk_fault *f) {
     struct lk_collection *c = lk_request_collection(r);
-    struct lk_generation *g = lk_request_generation(r);
+    const struct lk_generation *g = lk_request_generation(r);
     struct neighbors *s = r->state;
     const float *vector = q->vector;
     float *stored = NULL;
@@ -264,7 +264,7 @@ static int answer(struct lk_request *r, struct query *q, struct lk_buf *out, str
             *f = s->embedding.pictures[q->picture].fault;
             return LK_EFAIL;
         }
-        vector = s->embedding.pictures[q->picture].vector;
+        vector = s->embedding.pictures[q->picture].vectors[0];
     } else if (q->id) {
         if (!(stored = lk_calloc((size_t)g->dim, sizeof *stored)))
             rc = LK_ENOMEM;
@@ -346,9 +346,13 @@ void lk_route_neighbors(struct lk_request *r) {
     }
     if (form == LK_FORM_JSON) {
         rc = lk_pictures_embedding(&s->pictures, r, &s->embedding);
-    } else if ((rc = lk_request_embedding(r, &s->embedding, 1)) == 0) {
+    } else if ((rc = lk_collection_embedding(lk_request_collection(r), lk_request_generation(r), &s->embedding, 1,
+                                             0)) == 0) {
         s->embedding.pictures[0].bytes = r->body.data;
         s->embedding.pictures[0].size = r->body.size;
+        s->embedding.deadline_ns = r->deadline_ns;
+        s->embedding.gone = lk_route_gone;
+        s->embedding.arg = r;
     }
     if (rc) {
         lk_reply_failed(r, rc);

@@ -240,9 +240,12 @@ static void group_embedded(void *arg) {
                                         .image_bytes = p->size,
                                         .width = p->width,
                                         .height = p->height,
-                                        .vector = p->vector,
                                         .done = one_written,
                                         .arg = u};
+        for (int t = 0; t < LK_EMBEDDING_TARGETS; t++) {
+            item->write.vectors[t].generation = u->embedding.targets[t];
+            item->write.vectors[t].vector = p->vectors[t];
+        }
         good--; /* after the last one the group may be gone */
         lk_writer_submit(c->writer, &item->write);
     }
@@ -252,7 +255,7 @@ static void group_embedded(void *arg) {
 static void start_group(struct upload *u, void (*then)(struct upload *u)) {
     struct lk_collection *c = lk_request_collection(u->r);
     u->then = then;
-    int rc = lk_generation_embedding(lk_request_generation(u->r), c->work, &u->embedding, u->complete);
+    int rc = lk_collection_embedding(c, lk_request_next_generation(u->r), &u->embedding, u->complete, 1);
     if (rc) {
         for (size_t i = 0; i < u->complete; i++)
             lk_fault_from_status(&u->items[i].fault, rc, NULL);

@@ -23,6 +23,9 @@ const struct lk_route lk_routes[] = {
     {"GET", "/items/{id}/image", LK_BODY_NONE, 0, lk_route_item_image, NULL},
     {"GET", "/export", LK_BODY_NONE, 0, lk_route_export, NULL},
     {"GET", "/model", LK_BODY_NONE, 0, lk_route_model, NULL},
+    {"PUT", "/model", LK_BODY_STREAM, 0, lk_route_put_model, lk_route_put_model_chunk},
+    {"POST", "/model/reload", LK_BODY_NONE, 0, lk_route_reload_model, NULL},
+    {"GET", "/model/status", LK_BODY_NONE, 0, lk_route_model_status, NULL},
     {"GET", "/livez", LK_BODY_NONE, 1, lk_route_live, NULL},
     {"GET", "/readyz", LK_BODY_NONE, 0, lk_route_ready, NULL},
     {"GET", "/openapi.json", LK_BODY_NONE, 1, lk_route_openapi, NULL},
@@ -39,24 +42,17 @@ struct lk_collection *lk_request_collection(const struct lk_request *r) {
     return lk_request_server(r)->collection;
 }
 
-static void unpin(void *pinned) { lk_generation_release(pinned); }
+static void let_go(void *held) { lk_generation_release(held); }
 
-struct lk_generation *lk_request_generation(struct lk_request *r) {
-    if (!r->pinned) {
-        r->pinned = lk_collection_pin(lk_request_collection(r));
-        r->unpin = unpin;
-    }
-    return r->pinned;
+struct lk_generation *lk_request_next_generation(struct lk_request *r) {
+    lk_generation_release(r->held);
+    r->let_go = let_go;
+    r->held = lk_collection_pin(lk_request_collection(r));
+    return r->held;
 }
 
-static int gone(void *request) { return lk_request_gone(request); }
-
-int lk_request_embedding(struct lk_request *r, struct lk_embedding *e, size_t count) {
-    int rc = lk_generation_embedding(lk_request_generation(r), lk_request_collection(r)->work, e, count);
-    e->deadline_ns = r->deadline_ns;
-    e->gone = gone;
-    e->arg = r;
-    return rc;
+struct lk_generation *lk_request_generation(struct lk_request *r) {
+    return r->held ? r->held : lk_request_next_generation(r);
 }
 
 static int has_type(const char *header, const char *type) {
@@ -166,15 +162,17 @@ int lk_item_json_of(struct lk_buf *out, struct lk_collection *c, const char *id)
 
 void lk_reply_generation_header(struct lk_request *r) {
     char text[24];
-    snprintf(text, sizeof text, "%lld", (long long)lk_request_generation(r)->number);
+    snprintf(text, sizeof text, "%lld", (long long)lk_request_generation(r)->serving.generation);
     lk_reply_header(r, "X-Likeness-Generation", text);
 }
 
 int lk_reply_generation(struct lk_request *r, struct lk_buf *out) {
-    const struct lk_generation *g = lk_request_generation(r);
+    const struct lk_store_serving *s = &lk_request_generation(r)->serving;
     lk_reply_generation_header(r);
     int rc;
-    if ((rc = lk_json_raw(out, "\"model\":")) || (rc = lk_json_text(out, g->model)))
+    if ((rc = lk_json_raw(out, "\"model\":")) || (rc = lk_json_text(out, s->model_name)))
         return rc;
-    return lk_buf_printf(out, ",\"generation\":%lld", (long long)g->number);
+    return lk_buf_printf(out, ",\"generation\":%lld", (long long)s->generation);
 }
+
+int lk_route_gone(void *request) { return lk_request_gone(request); }

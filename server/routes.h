@@ -16,7 +16,8 @@ struct lk_server {
     const struct lk_config *config;
     struct lk_collection *collection;
     struct lk_prober *prober;
-    int uploads; /* POST /items that run; changed atomically */
+    int uploads;  /* POST /items that run; changed atomically */
+    int arrivals; /* PUT /model that have begun; changed atomically */
 };
 
 extern const struct lk_route lk_routes[];
@@ -35,6 +36,10 @@ void lk_route_delete_item(struct lk_request *r);
 void lk_route_item_image(struct lk_request *r);
 void lk_route_export(struct lk_request *r);
 void lk_route_model(struct lk_request *r);
+void lk_route_put_model(struct lk_request *r);
+void lk_route_put_model_chunk(struct lk_request *r, const void *bytes, size_t n);
+void lk_route_reload_model(struct lk_request *r);
+void lk_route_model_status(struct lk_request *r);
 void lk_route_live(struct lk_request *r);
 void lk_route_ready(struct lk_request *r);
 void lk_route_openapi(struct lk_request *r);
@@ -46,11 +51,11 @@ void lk_route_page_file(struct lk_request *r);
 struct lk_server *lk_request_server(const struct lk_request *r);
 /* The collection that the request is about. Today there is one. */
 struct lk_collection *lk_request_collection(const struct lk_request *r);
-/* The generation that this request is answered with: pinned at the first call, the same at every later one, released
- * after the answer was sent. Vectors, scores, the number in the answer: all of it comes from here. One thread at a time. */
+
+/* The generation that answers it: the one that served when this was first asked. Held until the answer was sent. */
 struct lk_generation *lk_request_generation(struct lk_request *r);
-/* An embedding by that generation with the request's deadline and gone(); the caller adds pictures and done(). */
-int lk_request_embedding(struct lk_request *r, struct lk_embedding *e, size_t count);
+/* The same for a request that lasts: from now on the one that serves now. Nothing of the old one may be in use. */
+struct lk_generation *lk_request_next_generation(struct lk_request *r);
 
 enum lk_body_form { LK_FORM_PICTURE, LK_FORM_JSON, LK_FORM_MULTIPART };
 /* From an explicit Content-Type; everything else is a picture, if its first bytes say so. */
@@ -81,6 +86,8 @@ int lk_reply_generation(struct lk_request *r, struct lk_buf *out);
 /* The same without the JSON. */
 void lk_reply_generation_header(struct lk_request *r);
 
+/* lk_request_gone() in the shape of lk_embedding.gone. */
+int lk_route_gone(void *request);
 /* Answers 500 after memory ran out, or what lk_error() says for `rc`. */
 #define lk_reply_failed(r, rc) lk_reply_status(r, rc, NULL)
 

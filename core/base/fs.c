@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/sha256.h"
 #include "base/fs_internal.h"
 
 int lk_fs__error(const char *path, const char *action) {
@@ -234,6 +235,25 @@ int lk_fs_is_folder(const char *path) {
 int lk_fs_exists(const char *path) {
     struct stat s;
     return stat(path, &s) == 0;
+}
+
+int lk_fs_rename(const char *from, const char *to) {
+    return rename(from, to) != 0 ? lk_fs__error(to, "replace") : sync_folder_of(to);
+}
+
+int lk_fs_sha256(char hex[65], const char *path) {
+    struct lk_fs_map map;
+    struct lk_sha256 hash;
+    uint8_t digest[32];
+    int rc = lk_fs_map(&map, path);
+    if (rc)
+        return rc;
+    lk_sha256_init(&hash);
+    lk_sha256_update(&hash, map.data, map.size);
+    lk_sha256_final(&hash, digest);
+    lk_sha256_hex(digest, hex);
+    lk_fs_unmap(&map);
+    return 0;
 }
 
 int lk_fs_mkdir_parents(const char *path) {

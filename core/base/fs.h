@@ -32,6 +32,11 @@ struct lk_fs_map {
 int lk_fs_map(struct lk_fs_map *m, const char *path);
 void lk_fs_unmap(struct lk_fs_map *m);
 
+/* Renames within a folder, durably; what was at `to` is replaced. */
+int lk_fs_rename(const char *from, const char *to);
+/* SHA-256 of a whole file, as hex. */
+int lk_fs_sha256(char hex[65], const char *path);
+
 int lk_fs_mkdir_parents(const char *path); /* like mkdir -p */
 int lk_fs_is_folder(const char *path);     /* 1 or 0 */
 int lk_fs_exists(const char *path);        /* 1 or 0 */

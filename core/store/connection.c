@@ -50,10 +50,13 @@ static const char *const texts[LK_SQL__COUNT] = {
                        "CROSS JOIN vectors v ON v.item = i.item AND v.space = " SPACE("?2") //
     " WHERE i.item > ?1 ORDER BY i.item LIMIT ?3",
     [LK_SQL_IMAGE] = "SELECT i.media_type, m.data FROM items i JOIN images m ON m.sha256 = i.image WHERE i.id = ?1",
-    [LK_SQL_SERVING] = "SELECT generation, space, model_name, model_file_sha256, precision FROM generations "
-                       "ORDER BY generation DESC LIMIT 1",
-    [LK_SQL_SERVING_SET] = "INSERT INTO generations(space, model_name, model_file_sha256, precision, served_ms) "
-                           "VALUES(?1, ?2, ?3, ?4, ?5)",
+    [LK_SQL_SERVING] =
+        "SELECT generation, space, model_name, model_file_sha256, precision, started_with FROM generations "
+        "ORDER BY generation DESC LIMIT 1",
+    [LK_SQL_SERVING_SET] = "INSERT INTO generations(space, model_name, model_file_sha256, precision, served_ms, "
+                           "started_with) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
+    [LK_SQL_VECTORS_DROP_OTHERS] = "DELETE FROM vectors WHERE vector IN (SELECT vector FROM vectors "
+                                   "WHERE space <> " SPACE("?1") " LIMIT ?2)",
 };
 
 int lk_store__fail(struct lk_store__conn *c, const char *doing) {

@@ -160,6 +160,7 @@ int lk_store_serving(struct lk_store *store, struct lk_store_serving *out) {
             (void)snprintf(out->model_name, sizeof out->model_name, "%s", text_of(s, 2));
             (void)snprintf(out->model_file_sha256, sizeof out->model_file_sha256, "%s", text_of(s, 3));
             (void)snprintf(out->precision, sizeof out->precision, "%s", text_of(s, 4));
+            (void)snprintf(out->started_with, sizeof out->started_with, "%s", text_of(s, 5));
             rc = 0;
         } else {
             rc = step == SQLITE_DONE ? lk_err(LK_ENOTFOUND, "%s has never been served", store->path)

@@ -57,6 +57,8 @@ const struct lk_migration lk_schema__migrations[] = {
         "  value INTEGER NOT NULL"
         ") STRICT;"
         "INSERT INTO counters VALUES('seq', 0), ('items', 0);"},
+    {2, "ALTER TABLE generations ADD COLUMN started_with TEXT NOT NULL DEFAULT '';"
+        "UPDATE generations SET started_with = model_file_sha256;"},
 };
 const size_t lk_schema__n_migrations = sizeof lk_schema__migrations / sizeof lk_schema__migrations[0];
 

@@ -88,13 +88,19 @@ int lk_store_missing(struct lk_store *store, const char *after, int limit, const
 int lk_store_vectors(struct lk_store *store, int64_t *cursor, int limit, const char *space,
                      int (*visit)(void *arg, const struct lk_item *item), void *arg);
 
+/* Inside a batch: removes at most `limit` vectors of spaces other than `keep`, which some vector is in. *dropped: how many;
+ * fewer than limit when none is left. */
+int lk_store_drop_vectors(struct lk_store *store, const char *keep, int limit, int *dropped);
+
 /* What is served: space, generation number (never reused: next_generation is monotone), model file hash. */
 struct lk_store_serving {
     int64_t generation;
     char space[65];
     char model_name[128];
     char model_file_sha256[65];
-    char precision[8]; /* class: "f32", "bf16", "int8" */
+    char precision[8];     /* class: "f32", "bf16", "int8" */
+    char started_with[65]; /* hash of the model file that the server was last started with: another one is served when a
+                              model was published since */
 };
 int lk_store_serving(struct lk_store *store, struct lk_store_serving *out); /* LK_ENOTFOUND: never served */
 /* Records a new generation and returns its number in s->generation; durable on return. */

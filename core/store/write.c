@@ -361,6 +361,23 @@ int lk_store_put_vector(struct lk_store *store, const char *id, int64_t seq, con
     return 0;
 }
 
+int lk_store_drop_vectors(struct lk_store *store, const char *keep, int limit, int *dropped) {
+    struct lk_store__conn *c = &store->writer;
+    sqlite3_stmt *s;
+    int rc;
+    *dropped = 0;
+    if ((rc = usable(store)) < 0)
+        return rc;
+    if ((s = lk_store__statement(c, LK_SQL_VECTORS_DROP_OTHERS)) == NULL)
+        return broke(store, c->status);
+    bind_text(s, 1, keep);
+    (void)sqlite3_bind_int(s, 2, limit);
+    if ((rc = lk_store__run(c, s, "dropping the vectors of other models")) < 0)
+        return broke(store, rc);
+    *dropped = sqlite3_changes(c->db);
+    return 0;
+}
+
 int lk_store_set_serving(struct lk_store *store, struct lk_store_serving *serving) {
     struct lk_store__conn *c = &store->writer;
     sqlite3_stmt *s;
@@ -378,6 +395,7 @@ int lk_store_set_serving(struct lk_store *store, struct lk_store_serving *servin
         bind_text(s, 3, serving->model_file_sha256);
         bind_text(s, 4, serving->precision);
         (void)sqlite3_bind_int64(s, 5, now_ms());
+        bind_text(s, 6, serving->started_with);
         if ((rc = lk_store__run(c, s, "recording a generation")) < 0)
             (void)broke(store, rc);
         generation = sqlite3_last_insert_rowid(c->db);

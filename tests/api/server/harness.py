@@ -195,6 +195,16 @@ class Server:
                 arguments += ["-F", f'picture=@{path};filename="{escaped}"']
             return self.curl("/items", *arguments, *more)
 
+    def published(self, seconds=60):
+        """Waits for the end of the last publication; its status."""
+        end = time.time() + seconds
+        while True:
+            status = self.curl("/model/status").json()
+            if status["state"] in ("idle", "done", "failed"):
+                return status
+            assert time.time() < end, status
+            time.sleep(0.02)
+
     def connection(self):
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
 

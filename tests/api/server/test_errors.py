@@ -371,6 +371,37 @@ def test_a_second_signal_ends_the_patience():
         held.close()
 
 
+def test_a_file_that_is_no_model_is_refused_and_the_old_one_serves_on():
+    with Server() as s:
+        whole = s.model.read_bytes()
+        for bad in (b"nonsense", whole[:-1], whole[:1000], b"\x08\0\0\0\0\0\0\0{}      "):
+            refused(s.curl("/model", data=bad, method="PUT"), 422, "invalid_model")
+        refused(s.curl("/model", data=b"", method="PUT"), 400, "empty_body")
+        refused(s.curl("/model?name=x", data=whole, method="PUT"), 400, "invalid_argument", "name")
+        refused(s.curl("/model/reload?now=1", method="POST"), 400, "invalid_argument", "now")
+        assert s.published()["state"] == "idle" and s.curl("/model").json()["generation"] == 1
+        s.model.write_bytes(whole[:5000])  # told to reload what has become no model
+        assert s.curl("/model/reload", method="POST").status == 202
+        failed = s.published()
+        assert failed["state"] == "failed" and "tiny.safetensors" in failed["error"], failed
+        assert s.curl("/model").json()["generation"] == 1
+        assert not list((s.folder / "catalogue.db.models").iterdir())
+        s.alive()
+    with Server("--max-model-bytes", "100k") as s:
+        refused(s.curl("/model", data=s.model.read_bytes(), method="PUT"), 413, "body_too_large")
+        s.alive()
+
+
+def test_one_publication_at_a_time():
+    with Server("--publish-share", "0.01") as s:
+        s.upload({f"n{i}": CAT for i in range(60)})
+        other = harness.model_file(s.folder, "other-5.safetensors").read_bytes()
+        assert s.curl("/model", data=other, method="PUT").status == 202
+        refused(s.curl("/model", data=other, method="PUT"), 409, "conflict")
+        refused(s.curl("/model/reload", method="POST"), 409, "conflict")
+        # and a stop in the middle of it is a stop
+
+
 def test_every_code_of_the_document_was_seen():
     if len(__import__("sys").argv) == 1:
         # internal_error and engine_unavailable need a broken device: tests/unit/server shows them.

@@ -1,8 +1,11 @@
 """Does every route do what the document says, when it is asked rightly?"""
 import io
 import json
+import signal
 import struct
 import tarfile
+import tempfile
+import time
 
 import harness
 from harness import SAMPLES, Server, b64, cosine, png, quote
@@ -252,6 +255,35 @@ def print_config():
     import subprocess
     run = subprocess.run([str(harness.BIN / "likeness-server"), "--print-config"], stdout=subprocess.PIPE, check=True)
     return run.stdout.decode().split()
+
+
+def test_a_published_model_takes_over_and_serves_after_a_restart():
+    with tempfile.TemporaryDirectory() as folder:
+        other = harness.model_file(folder, "other-9.safetensors").read_bytes()
+        with Server(folder=folder) as s:
+            s.put("cat", CAT), s.put("dog", DOG)
+            assert s.published()["state"] == "idle"
+            before, old = s.embed(CAT), s.curl("/model").json()
+            answer = s.curl("/model", data=other, method="PUT")
+            assert answer.status == 202 and answer.headers["location"] == "/model/status", answer
+            done = s.published()
+            assert (done["state"], done["embedded"], done["failed"], done["error"]) == ("done", 2, 0, None), done
+            assert (done["from_generation"], done["to_generation"]) == (1, 2), done
+            now = s.curl("/model").json()
+            assert now["generation"] == 2 and now["space"] != old["space"] and now["items"] == 2
+            after = s.embed(CAT)
+            assert cosine(before, after) < 0.999
+            hit = s.curl("/neighbors?k=1", data=CAT).json()
+            assert hit["generation"] == 2 and hit["neighbors"][0]["id"] == "cat" and hit["neighbors"][0]["score"] > 0.9999
+            s.curl("/model", data=other, method="PUT")
+            assert s.published()["unchanged"] is True and s.curl("/model").json()["generation"] == 2
+        with Server(folder=folder) as s:
+            assert s.curl("/model").json()["generation"] == 2 and cosine(s.embed(CAT), after) > 0.9999
+            assert s.curl("/model/reload", method="POST").status == 202  # back to the file of --model
+            assert s.published()["to_generation"] == 3 and cosine(s.embed(CAT), before) > 0.9999
+            s.process.send_signal(signal.SIGHUP)
+            time.sleep(0.3)
+            assert s.published()["unchanged"] is True
 
 
 def test_probes_page_and_document():

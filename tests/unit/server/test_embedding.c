@@ -14,14 +14,19 @@
 static struct lk_work work;
 static struct lk_engine *engine;
 static struct lk_batcher *batcher;
+static struct lk_generation generation; /* over the two; never freed by its holders */
 static atomic_int finished;
 
 static int set_up(int threads, int queue) {
     engine = fake_engine(4);
     struct lk_batcher_options o = {.queue = queue};
     atomic_store(&finished, 0);
-    return engine && lk_work_open(&work, 2, 0, threads, 1000, 1 << 20, 10000) == 0 &&
-           lk_batcher_open(&batcher, engine, &o) == 0;
+    if (!engine || lk_work_open(&work, 2, 0, threads, 1000, 1 << 20, 10000) || lk_batcher_open(&batcher, engine, &o))
+        return 0;
+    generation = (struct lk_generation){
+        .engine = engine, .batcher = batcher, .work = &work, .dim = DIM, .side = SIDE, .resize = SIDE};
+    generation.holders = 1;
+    return 1;
 }
 static void tear_down(void) {
     lk_batcher_close(batcher);
@@ -48,9 +53,8 @@ static void on_done(void *arg) {
 }
 
 static int open_embedding(struct lk_embedding *e, size_t count) {
-    *e = (struct lk_embedding){
-        .work = &work, .batcher = batcher, .side = SIDE, .resize = SIDE, .dim = DIM, .done = on_done};
-    return lk_embedding_open(e, count);
+    *e = (struct lk_embedding){.done = on_done};
+    return lk_embedding_open(e, count, &generation, NULL);
 }
 
 static void wait_until_finished(void) {
@@ -88,7 +92,7 @@ static void each_picture_has_its_vector_or_its_fault(void) {
         LK_CHECK(want[i] == LK_API_OK || lk_fault_is_pictures(&e.pictures[i].fault));
     }
     for (int i = 0; i < 3; i++)
-        LK_CHECK_NEAR(e.pictures[2 * i].vector[0], cos(10 * (i + 1)), 1e-5);
+        LK_CHECK_NEAR(e.pictures[2 * i].vectors[0][0], cos(10 * (i + 1)), 1e-5);
     LK_CHECK_HOLDS(e.pictures[5].fault.message, "10000");
     LK_CHECK_INT(e.pictures[2].width, 64);
     LK_CHECK_STR(e.pictures[2].media_type, "image/png");
@@ -205,21 +209,12 @@ static void ask(struct lk_prober *prober, struct lk_probe *probe, const char *wa
     LK_CHECK_HOLDS(probe_reason, want);
 }
 
-static struct lk_generation_gate gate;
-static struct lk_generation generation;
-
-static struct lk_generation *pin(void *arg) {
-    lk_generation_pin(arg);
-    return arg;
-}
-
 static void readiness_is_a_picture_that_comes_back_in_time(void) {
     LK_REQUIRE(set_up(1, 10));
     struct lk_prober *prober;
     struct lk_probe probe;
-    LK_REQUIRE(lk_generation_gate_open(&gate) == 0);
-    generation = (struct lk_generation){.batcher = batcher, .dim = DIM, .side = SIDE, .gate = &gate};
-    LK_REQUIRE(lk_prober_open(&prober, pin, &generation, 0.1) == 0);
+    struct lk_collection collection = {.mutex = PTHREAD_MUTEX_INITIALIZER, .current = &generation};
+    LK_REQUIRE(lk_prober_open(&prober, &collection, 0.1) == 0);
     ask(prober, &probe, "ready");
     fake_hold(1);
     ask(prober, &probe, "in time"); /* stuck: told after the time is over, and the canary is still out */
@@ -232,8 +227,6 @@ static void readiness_is_a_picture_that_comes_back_in_time(void) {
     ask(prober, &probe, "out of service");
     lk_prober_close(prober);
     tear_down();
-    LK_CHECK_INT(generation.pins, 0);
-    lk_generation_gate_close(&gate);
 }
 
 static const struct lk_case cases[] = {

@@ -90,12 +90,16 @@ static void every_route_documents_the_errors_it_can_give(void) {
         char method[16];
         lower(method, sizeof method, lk_routes[i].method);
         const json_t *answers = walk(json_object_get(doc, "paths"), lk_routes[i].pattern, method, "responses");
-        const char *const with_body[] = {"400", "408", "411", "413", "415", "429", "503"};
+        const char *const with_body[] = {"400", "408", "411", "413", "503", "415", "429"};
+        const size_t pictures_alone = 2; /* the last of these: a model's body has one form, and no queue */
+        size_t n = sizeof with_body / sizeof *with_body;
+        if (strcmp(lk_routes[i].pattern, "/model") == 0)
+            n -= pictures_alone;
         if (lk_routes[i].body != LK_BODY_NONE)
-            for (size_t k = 0; k < sizeof with_body / sizeof *with_body; k++)
+            for (size_t k = 0; k < n; k++)
                 if (!json_object_get(answers, with_body[k]))
                     LK_CHECK_STR(lk_routes[i].pattern, with_body[k]);
-        LK_CHECK(json_object_get(answers, "200") || json_object_get(answers, "204"));
+        LK_CHECK(json_object_get(answers, "200") || json_object_get(answers, "202") || json_object_get(answers, "204"));
     }
     json_decref(doc);
 }

@@ -49,7 +49,7 @@ static void a_new_file_has_the_settings_that_are_documented(void) {
     LK_REQUIRE(fixture_open(&f) == 0);
     LK_CHECK_INT(put(f.store, "a", "image", "s", 1), 0);
     LK_CHECK_INT(fixture_sql(&f, "PRAGMA application_id"), 0x4C4B4354);
-    LK_CHECK_INT(fixture_sql(&f, "PRAGMA user_version"), 1);
+    LK_CHECK_INT(fixture_sql(&f, "PRAGMA user_version"), 2);
     LK_CHECK_INT(fixture_sql(&f, "PRAGMA page_size"), 16384);
     LK_CHECK_INT(fixture_sql(&f, "SELECT journal_mode = 'wal' FROM pragma_journal_mode"), 1);
     lk_store_close(f.store);
@@ -64,7 +64,7 @@ static void a_newer_version_is_refused(void) {
     LK_REQUIRE(fixture_open(&f) == 0);
     lk_store_close(f.store);
     f.store = NULL;
-    LK_CHECK_INT(fixture_change(&f, "PRAGMA user_version=2"), 0);
+    LK_CHECK_INT(fixture_change(&f, "PRAGMA user_version=3"), 0);
     refuses(&f, NULL, LK_EUNSUPPORTED, "newer");
     refuses(&f, &reading, LK_EUNSUPPORTED, "newer");
     fixture_close(&f);
@@ -327,9 +327,9 @@ static void a_creation_that_was_interrupted_is_taken_up(void) {
 
 static void each_migration_step_is_whole_or_nothing(void) {
     static const struct lk_migration later[] = {
-        {1, "CREATE TABLE never_run_again(x)"},
-        {2, "CREATE TABLE extra(x); INSERT INTO extra VALUES(7)"},
-        {3, "CREATE TABLE half(x); INSERT INTO no_such_table VALUES(1)"},
+        {2, "CREATE TABLE never_run_again(x)"},
+        {3, "CREATE TABLE extra(x); INSERT INTO extra VALUES(7)"},
+        {4, "CREATE TABLE half(x); INSERT INTO no_such_table VALUES(1)"},
     };
     struct fixture f;
     struct lk_store__conn c = {0};
@@ -339,20 +339,40 @@ static void each_migration_step_is_whole_or_nothing(void) {
     lk_store_close(f.store);
     f.store = NULL;
     LK_REQUIRE(lk_store__conn_open(&c, f.path, 1, 100) == 0);
-    LK_CHECK_INT(lk_schema__check(&c, 3, &version), 0);
-    LK_CHECK_INT(version, 1);
+    LK_CHECK_INT(lk_schema__check(&c, 4, &version), 0);
+    LK_CHECK_INT(version, 2);
     LK_CHECK_INT(lk_schema__migrate(&c, later, 2, version), 0);
-    LK_CHECK_INT(lk_schema__check(&c, 3, &version), 0);
-    LK_CHECK_INT(version, 2);
+    LK_CHECK_INT(lk_schema__check(&c, 4, &version), 0);
+    LK_CHECK_INT(version, 3);
     LK_CHECK(lk_schema__migrate(&c, later, 3, version) < 0);
-    LK_CHECK_HOLDS(lk_error(), "version 3");
-    LK_CHECK_INT(lk_schema__check(&c, 3, &version), 0);
-    LK_CHECK_INT(version, 2);
-    LK_CHECK_INT(lk_schema__check(&c, 1, &version), LK_EUNSUPPORTED);
+    LK_CHECK_HOLDS(lk_error(), "version 4");
+    LK_CHECK_INT(lk_schema__check(&c, 4, &version), 0);
+    LK_CHECK_INT(version, 3);
+    LK_CHECK_INT(lk_schema__check(&c, 2, &version), LK_EUNSUPPORTED);
     lk_store__conn_close(&c);
     LK_CHECK_INT(fixture_sql(&f, "SELECT x FROM extra"), 7);
     LK_CHECK_INT(fixture_sql(&f, "SELECT count(*) FROM sqlite_master WHERE name IN ('half', 'never_run_again')"), 0);
     LK_CHECK_INT(fixture_sql(&f, "SELECT count(*) FROM items"), 1);
+    fixture_close(&f);
+}
+
+static void a_file_of_version_1_becomes_one_of_version_2(void) {
+    struct fixture f;
+    struct lk_store__conn c = {0};
+    struct lk_store_serving serving;
+    fixture_folder(&f);
+    LK_REQUIRE(lk_store__conn_open(&c, f.path, 1, 100) == 0);
+    LK_CHECK_INT(lk_schema__migrate(&c, lk_schema__migrations, 1, 0), 0);
+    lk_store__conn_close(&c);
+    LK_CHECK_INT(fixture_sql(&f, "PRAGMA user_version"), 1);
+    LK_CHECK_INT(fixture_change(&f, "INSERT INTO generations(space, model_name, model_file_sha256, precision, "
+                                    "served_ms) VALUES('s', 'm', 'abc', 'f32', 1)"),
+                 0);
+    LK_REQUIRE(lk_store_open(&f.store, f.path, NULL) == 0);
+    LK_CHECK_INT(lk_store_serving(f.store, &serving), 0);
+    LK_CHECK_INT(serving.generation, 1);
+    LK_CHECK_STR(serving.started_with, "abc");
+    LK_CHECK_INT(fixture_sql(&f, "PRAGMA user_version"), 2);
     fixture_close(&f);
 }
 
@@ -371,6 +391,7 @@ static const struct lk_case cases[] = {
     LK_CASE(a_folder_that_does_not_exist_is_named),
     LK_CASE(a_creation_that_was_interrupted_is_taken_up),
     LK_CASE(each_migration_step_is_whole_or_nothing),
+    LK_CASE(a_file_of_version_1_becomes_one_of_version_2),
 };
 
 int main(int argc, char **argv) { return lk_run_cases(argc, argv, cases, sizeof cases / sizeof *cases); }
