@@ -8,7 +8,10 @@
 #include "base/err.h"
 #include "index_internal.h"
 
-enum { WINDOW = 1024 /* slots of a graph looked at together when all of them are */ };
+enum {
+    WINDOW = 1024, /* slots of a graph looked at together when all of them are */
+    TOGETHER = 64  /* queries answered together */
+};
 
 struct candidate {
     float score;
@@ -25,6 +28,7 @@ struct search {
     void *arg;
     struct lk_view *view; /* pinned */
     uint64_t version;
+    size_t live;
     size_t tail_count;               /* slots of the view's tail when the search began */
     struct candidate *best, *merged; /* [k], in order */
     size_t n_best;
@@ -81,11 +85,29 @@ struct scan {
     int below;      /* the cut is below the least score */
 };
 
+/* Keeps what was alive of the `ask` slots that FAISS was asked for. cut: no slot that it did not name scores more. The
+ * caller holds the gate. */
+static void sift(struct search *q, struct scan *scan, size_t ask, float cut) {
+    size_t n = 0;
+    while (n < ask && q->slots[n] >= 0) /* products that overflow to no number leave places empty */
+        n++;
+    keep_alive(q, scan->segment, scan->visible, n);
+    scan->count = scan->segment->count;
+    scan->cut = n == ask && ask < scan->count ? cut : -INFINITY;
+}
+
+static void rank(struct search *q, struct scan *scan) {
+    if (q->n_found > 1)
+        qsort(q->found, q->n_found, sizeof *q->found, by_rank);
+    for (scan->end = 0; scan->end < q->n_found && q->found[scan->end].score > scan->cut;)
+        scan->end++;
+    scan->below = scan->cut > -INFINITY && scan->cut < q->min_score;
+}
+
 /* The segment's best `ask` slots. Scores equal to the last one that came back may have been cut off, so that only what
  * is above it is certain. */
 static int fetch(struct search *q, struct scan *scan, size_t ask) {
     const struct lk_segment *s = scan->segment;
-    size_t n = 0;
     int rc;
     if (scan->is_tail) { /* writers add to it: "all" are more than they were */
         (void)pthread_rwlock_rdlock(&q->index->gate);
@@ -95,22 +117,12 @@ static int fetch(struct search *q, struct scan *scan, size_t ask) {
         rc = lk_vectors_search(s->vectors, 1, q->query, ask, q->ef, q->scores, q->slots);
     if (!scan->is_tail)
         (void)pthread_rwlock_rdlock(&q->index->gate);
-    if (rc == 0) {
-        while (n < ask && q->slots[n] >= 0) /* products that overflow to no number leave places empty */
-            n++;
-        keep_alive(q, s, scan->visible, n);
-        scan->count = s->count;
-        scan->cut = n == ask && ask < s->count ? q->scores[n - 1] : -INFINITY;
-    }
+    if (rc == 0)
+        sift(q, scan, ask, q->scores[ask - 1]);
     (void)pthread_rwlock_unlock(&q->index->gate);
-    if (rc < 0)
-        return rc;
-    if (q->n_found > 1)
-        qsort(q->found, q->n_found, sizeof *q->found, by_rank);
-    for (scan->end = 0; scan->end < q->n_found && q->found[scan->end].score > scan->cut;)
-        scan->end++;
-    scan->below = scan->cut < q->min_score;
-    return 0;
+    if (rc == 0)
+        rank(q, scan);
+    return rc;
 }
 
 /* Merges those of q->found[from..end) that are accepted into q->best, and keeps k. Nobody is asked about a candidate that
@@ -208,6 +220,11 @@ static int scan_segment(struct search *q, const struct lk_segment *s, int is_tai
     return rc;
 }
 
+static int scan_one(struct search *q, size_t i) {
+    struct lk_segment *s = q->view->segments[i];
+    return s->is_graph ? scan_graph(q, s) : scan_segment(q, s, i + 1 == q->view->n);
+}
+
 static int copy_hits(const struct search *q, struct lk_hits *out) {
     if (q->n_best == 0)
         return 0;
@@ -222,54 +239,196 @@ static int copy_hits(const struct search *q, struct lk_hits *out) {
     return 0;
 }
 
+/* --- One query ---------------------------------------------------------------------------------------------------- */
+
+/* Pins the moment that the search sees. */
+static void begin(struct search *q, struct lk_index *index) {
+    (void)pthread_rwlock_rdlock(&index->gate);
+    q->view = lk_index_pin(index);
+    q->version = index->version;
+    q->tail_count = lk_index_tail(index)->count;
+    q->live = atomic_load(&index->live);
+    (void)pthread_rwlock_unlock(&index->gate);
+}
+
+/* At the pinned moment: checks the query, and makes room for its results. Nothing to find: q->k is 0. */
+static int prepare(struct search *q, struct lk_index *index, const struct lk_index_query *query) {
+    int rc;
+    q->index = index;
+    q->query = query->vector;
+    q->exclude = query->exclude;
+    q->min_score = query->min_score;
+    q->ef = (size_t)index->options.ef_search;
+    q->k = query->k < q->live ? query->k : q->live;
+    if (query->k < 1)
+        return lk_err(LK_EINVAL, "a search for no neighbours");
+    if ((rc = lk_index_check_vector(index, "query", query->vector)) < 0 || q->k == 0)
+        return rc;
+    q->best = lk_calloc(q->k, sizeof *q->best);
+    q->merged = lk_calloc(q->k, sizeof *q->merged);
+    return q->best == NULL || q->merged == NULL ? LK_ENOMEM : 0;
+}
+
+static void end(struct search *q) {
+    free(q->best);
+    free(q->merged);
+    free(q->found);
+    free(q->scores);
+    free(q->slots);
+}
+
 int lk_index_search_where(struct lk_index *index, const float *query, size_t k, const char *exclude, float min_score,
                           int (*accept)(void *arg, const char *id), void *arg, struct lk_hits *out) {
-    struct search q = {.index = index,
-                       .query = query,
-                       .exclude = exclude,
-                       .min_score = min_score,
-                       .ef = (size_t)index->options.ef_search,
-                       .accept = accept,
-                       .arg = arg};
-    size_t live;
+    const struct lk_index_query one = {.vector = query, .k = k, .exclude = exclude, .min_score = min_score};
+    struct search q = {.accept = accept, .arg = arg};
     int rc;
     *out = (struct lk_hits){0};
-    if (k < 1)
-        return lk_err(LK_EINVAL, "a search for no neighbours");
-    if ((rc = lk_index_check_vector(index, "query", query)) < 0)
-        return rc;
-    (void)pthread_rwlock_rdlock(&index->gate);
-    q.view = lk_index_pin(index);
-    q.version = index->version;
-    q.tail_count = lk_index_tail(index)->count;
-    live = atomic_load(&index->live);
-    (void)pthread_rwlock_unlock(&index->gate);
-
-    q.k = k < live ? k : live;
-    if (q.k > 0) {
-        q.best = lk_calloc(q.k, sizeof *q.best);
-        q.merged = lk_calloc(q.k, sizeof *q.merged);
-        rc = q.best == NULL || q.merged == NULL ? LK_ENOMEM : 0;
-        for (size_t i = 0; rc == 0 && i < q.view->n; i++)
-            rc = q.view->segments[i]->is_graph ? scan_graph(&q, q.view->segments[i])
-                                               : scan_segment(&q, q.view->segments[i], i + 1 == q.view->n);
-        if (rc == 0)
-            rc = copy_hits(&q, out);
-    }
+    begin(&q, index);
+    rc = prepare(&q, index, &one);
+    for (size_t i = 0; rc == 0 && q.k > 0 && i < q.view->n; i++)
+        rc = scan_one(&q, i);
+    if (rc == 0)
+        rc = copy_hits(&q, out);
     if (rc < 0)
         lk_hits_free(out);
     lk_view_release(q.view);
-    free(q.best);
-    free(q.merged);
-    free(q.found);
-    free(q.scores);
-    free(q.slots);
+    end(&q);
     return rc;
 }
 
 int lk_index_search(struct lk_index *index, const float *query, size_t k, const char *exclude, float min_score,
                     struct lk_hits *out) {
     return lk_index_search_where(index, query, k, exclude, min_score, NULL, NULL, out);
+}
+
+/* --- Many queries ------------------------------------------------------------------------------------------------- */
+
+/* Queries that are answered together: a segment is read once for all of them, and their products are one of matrices. */
+struct together {
+    struct search *searches; /* [n] */
+    size_t n;
+    float *vectors; /* [n][dim] */
+    float *scores;  /* [n][room] */
+    int64_t *slots; /* [n][room] */
+    size_t room;
+};
+
+static int make_rows(struct together *t, size_t ask) {
+    if (ask <= t->room)
+        return 0;
+    free(t->scores);
+    free(t->slots);
+    t->room = 0;
+    t->scores = lk_calloc(t->n * ask, sizeof *t->scores);
+    t->slots = lk_calloc(t->n * ask, sizeof *t->slots);
+    if (t->scores == NULL || t->slots == NULL)
+        return LK_ENOMEM;
+    t->room = ask;
+    return 0;
+}
+
+/* One query's row of a segment's answer. Scores are computed again one by one, so that they do not depend on who else asks.
+ * When the row does not settle the segment, the query looks at it by itself. */
+static int take_row(struct search *q, size_t segment, size_t ask, const float *scores, const int64_t *slots) {
+    struct scan scan = {.segment = q->view->segments[segment]};
+    /* Of sums of dim products of unit vectors in two orders: Higham, "Accuracy and Stability", 2002, section 3.1. */
+    const float error = (float)q->index->dim * 2 * 1.2e-7F;
+    struct candidate *best = q->best;
+    const size_t n_best = q->n_best;
+    int rc = make_room(q, ask);
+    for (size_t i = 0; rc == 0 && i < ask; i++) {
+        q->slots[i] = slots[i];
+        q->scores[i] = scores[i];
+        if (slots[i] >= 0)
+            rc = lk_vectors_scores(scan.segment->vectors, q->query, (size_t)slots[i], 1, &q->scores[i]);
+    }
+    if (rc < 0)
+        return rc;
+    scan.visible = scan.segment->count;
+    (void)pthread_rwlock_rdlock(&q->index->gate);
+    sift(q, &scan, ask, scores[ask - 1] + error);
+    (void)pthread_rwlock_unlock(&q->index->gate);
+    rank(q, &scan);
+    if ((rc = merge(q, 0, scan.end)) < 0)
+        return rc;
+    if (scan.cut == -INFINITY || scan.below || (q->n_best == q->k && q->best[q->k - 1].score > scan.cut))
+        return 0;
+    q->merged = q->best;
+    q->best = best;
+    q->n_best = n_best;
+    return scan_segment(q, scan.segment, 0);
+}
+
+/* A sealed Flat segment for all. */
+static int scan_together(struct together *t, struct lk_index *index, size_t segment) {
+    const struct lk_segment *s = t->searches[0].view->segments[segment];
+    size_t ask = 0, dead;
+    int rc;
+    (void)pthread_rwlock_rdlock(&index->gate);
+    dead = s->dead;
+    (void)pthread_rwlock_unlock(&index->gate);
+    for (size_t i = 0; i < t->n; i++) {
+        const size_t one = first_ask(&t->searches[i], s->count, dead, s->count);
+        ask = one > ask ? one : ask;
+    }
+    ask = ask < s->count ? ask : s->count;
+    if ((rc = make_rows(t, ask)) == 0)
+        rc = lk_vectors_search(s->vectors, t->n, t->vectors, ask, 1, t->scores, t->slots);
+    for (size_t i = 0; rc == 0 && i < t->n; i++)
+        rc = take_row(&t->searches[i], segment, ask, t->scores + i * ask, t->slots + i * ask);
+    return rc;
+}
+
+static int search_together(struct together *t, struct lk_index *index) {
+    const struct lk_view *v = t->searches[0].view;
+    int rc = 0;
+    for (size_t segment = 0; rc == 0 && segment < v->n; segment++) {
+        if (!v->segments[segment]->is_graph && segment + 1 < v->n && t->n > 1) {
+            rc = scan_together(t, index, segment);
+            continue;
+        }
+        for (size_t i = 0; rc == 0 && i < t->n; i++)
+            rc = scan_one(&t->searches[i], segment);
+    }
+    return rc;
+}
+
+int lk_index_search_many(struct lk_index *index, size_t n, struct lk_index_query *queries) {
+    const size_t dim = (size_t)index->dim;
+    struct together t = {.n = 0};
+    struct search moment = {0};
+    int rc = 0;
+    for (size_t i = 0; i < n; i++)
+        queries[i].hits = (struct lk_hits){0};
+    begin(&moment, index);
+    t.searches = lk_calloc(n + 1, sizeof *t.searches);
+    t.vectors = lk_calloc(TOGETHER * dim, sizeof *t.vectors);
+    if (t.searches == NULL || t.vectors == NULL)
+        rc = LK_ENOMEM;
+    for (size_t first = 0; rc == 0 && first < n; first += t.n) {
+        t.n = n - first < TOGETHER ? n - first : TOGETHER;
+        for (size_t i = 0; rc == 0 && i < t.n; i++) {
+            t.searches[i] = moment;
+            if ((rc = prepare(&t.searches[i], index, &queries[first + i])) == 0)
+                memcpy(t.vectors + i * dim, queries[first + i].vector, dim * sizeof *t.vectors);
+        }
+        if (rc == 0 && moment.live > 0)
+            rc = search_together(&t, index);
+        for (size_t i = 0; i < t.n; i++) {
+            if (rc == 0)
+                rc = copy_hits(&t.searches[i], &queries[first + i].hits);
+            end(&t.searches[i]);
+            t.searches[i] = (struct search){0};
+        }
+    }
+    for (size_t i = 0; rc < 0 && i < n; i++)
+        lk_hits_free(&queries[i].hits);
+    lk_view_release(moment.view);
+    free(t.searches);
+    free(t.vectors);
+    free(t.scores);
+    free(t.slots);
+    return rc;
 }
 
 void lk_hits_free(struct lk_hits *hits) {
