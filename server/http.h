@@ -1,6 +1,6 @@
-/* HTTP, and the only file that knows libmicrohttpd is http.c. A request is read on a connection thread (epoll, a pool of
- * at least two), suspended, handled on the work pool, and resumed when its answer is there, so that no connection thread
- * ever waits. Routes see this header and nothing of the library.
+/* HTTP. A request is read on a connection thread (epoll, a pool of at least two), suspended, handled on the work pool,
+ * and resumed when its answer is there, so that no connection thread ever waits. Routes see this header and nothing of
+ * the library, which http_library.c alone knows.
  *
  * A request lives until its answer was sent. The answer is given exactly once, from any thread, by one of the
  * lk_reply_...() functions; the request must not be touched after that call. */
@@ -50,7 +50,7 @@ struct lk_request {
     /* what the app holds for the request, let go after that */
     void *held;
     void (*let_go)(void *held);
-    struct lk_request_private *http; /* http.c's */
+    struct lk_request_private *http; /* http_internal.h */
 };
 
 /* Binds, listens and serves until lk_http_close. LK_EINVAL: address; LK_EBUSY: the port is taken. */

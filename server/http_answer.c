@@ -1,0 +1,96 @@
+/* The answer of a request: taken from its handler on any thread, in whole or in pieces. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "http_internal.h"
+
+static void answered(struct lk_request_private *p) {
+    p->answered = 1;
+    if (p->on_pool)
+        lk_http_resume(p);
+}
+
+void lk_reply_header(struct lk_request *r, const char *name, const char *value) {
+    struct lk_request_private *p = r->http;
+    if (p->n_headers == LK_HTTP_ANSWER_HEADERS)
+        return;
+    p->headers[p->n_headers].name = name;
+    snprintf(p->headers[p->n_headers++].value, sizeof p->headers[0].value, "%s", value);
+}
+
+void lk_reply(struct lk_request *r, unsigned status, const char *type, struct lk_buf *body) {
+    struct lk_request_private *p = r->http;
+    p->status = status;
+    p->type = type;
+    if (body) {
+        p->bytes = *body;
+        *body = (struct lk_buf){0};
+    }
+    answered(p);
+}
+
+void lk_reply_static(struct lk_request *r, unsigned status, const char *type, const void *bytes, size_t n) {
+    struct lk_request_private *p = r->http;
+    p->status = status;
+    p->type = type;
+    p->fixed = bytes;
+    p->fixed_size = n;
+    answered(p);
+}
+
+void lk_reply_stream(struct lk_request *r, unsigned status, const char *type,
+                     int (*fill)(struct lk_request *r, struct lk_buf *out, int *end)) {
+    struct lk_request_private *p = r->http;
+    p->status = status;
+    p->type = type;
+    p->fill = fill;
+    answered(p);
+}
+
+static int retry_after(struct lk_http *http) {
+    return http->app.retry_after ? http->app.retry_after(http->app.context) : 1;
+}
+
+void lk_reply_fault(struct lk_request *r, const struct lk_fault *f) {
+    struct lk_request_private *p = r->http;
+    struct lk_buf body = {0};
+    if (lk_fault_body(&body, f))
+        lk_buf_clear(&body);
+    unsigned status = lk_api_http_status(f->error);
+    if (status >= 500)
+        lk_log_warn("id=%s %s: %s", r->id, lk_api_code(f->error), f->message);
+    if (status == 429 || status == 503) {
+        char seconds[16];
+        snprintf(seconds, sizeof seconds, "%d", retry_after(p->http));
+        lk_reply_header(r, "Retry-After", seconds);
+    }
+    lk_reply(r, status, "application/json", &body);
+}
+
+void lk_http_fill_job(void *arg) {
+    struct lk_request_private *p = arg;
+    lk_buf_clear(&p->bytes);
+    p->fill_offset = 0;
+    if (atomic_load(&p->http->cut))
+        p->fill_failed = 1;
+    else if (p->fill(&p->r, &p->bytes, &p->fill_end)) {
+        lk_log_error("id=%s the answer is cut short: %s", p->r.id, lk_error());
+        p->fill_failed = 1;
+    }
+    lk_http_resume(p);
+}
+
+void lk_http_answer_raw(int fd, const struct lk_fault *f) {
+    struct lk_buf body = {0}, all = {0};
+    if (lk_fault_body(&body, f) == 0 &&
+        lk_buf_printf(&all,
+                      "HTTP/1.1 %u %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n"
+                      "Connection: close\r\n\r\n",
+                      lk_api_http_status(f->error), lk_api_code(f->error), body.size) == 0 &&
+        lk_buf_append(&all, body.data, body.size) == 0)
+        (void)!send(fd, all.data, all.size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    lk_buf_free(&body);
+    lk_buf_free(&all);
+}

@@ -1,0 +1,259 @@
+/* A request on its way in: what its headers say, its body, and the handover to its handler. */
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "http_internal.h"
+
+int lk_request_draining(const struct lk_request *r) { return atomic_load(&r->http->http->draining); }
+
+int lk_request_gone(struct lk_request *r) {
+    struct lk_request_private *p = r->http;
+    if (atomic_load(&p->http->cut))
+        return 1;
+    struct pollfd fd = {.fd = p->conn->fd, .events = POLLRDHUP};
+    return poll(&fd, 1, 0) > 0 && (fd.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+}
+
+void lk_request_pause(struct lk_request *r) {
+    struct lk_request_private *p = r->http;
+    atomic_store(&p->paused, 1);
+    lk_http_suspend(p);
+}
+
+void lk_request_refuse(struct lk_request *r, const struct lk_fault *f) {
+    r->http->fault = *f;
+    r->http->discard = 1;
+}
+
+void lk_request_continue(struct lk_request *r) {
+    struct lk_request_private *p = r->http;
+    atomic_store(&p->paused, 0);
+    lk_http_resume(p);
+}
+
+/* The client's id when it is fit for a log line, else a new one. */
+static void choose_id(struct lk_request_private *p) {
+    static const char fit[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    const char *given = lk_request_header(&p->r, "X-Request-Id");
+    size_t n = given ? strlen(given) : 0;
+    if (n >= 1 && n < sizeof p->r.id && strspn(given, fit) == n)
+        memcpy(p->r.id, given, n + 1);
+    else
+        snprintf(
+            p->r.id, sizeof p->r.id, "%016llx",
+            (unsigned long long)(p->http->id_seed + atomic_fetch_add(&p->http->id_next, 1) * 0x9E3779B97F4A7C15ull));
+}
+
+static void set_phase(struct lk_request_private *p, enum lk_http_phase phase, double seconds) {
+    pthread_mutex_lock(&p->http->mutex);
+    p->conn->phase = phase;
+    p->conn->since_ns = lk_now_ns();
+    p->conn->deadline_ns = seconds > 0 ? p->conn->since_ns + (int64_t)(seconds * 1e9) : 0;
+    pthread_mutex_unlock(&p->http->mutex);
+}
+
+static int find_route(struct lk_request_private *p) {
+    const char *question = strchr(p->target, '?');
+    size_t path = question ? (size_t)(question - p->target) : strlen(p->target);
+    struct lk_route_match match;
+    int rc = lk_router_match(p->http->app.routes, p->http->app.n_routes, p->method, p->target, path, &match);
+    if (rc == LK_EUNSUPPORTED) {
+        memcpy(p->allow, match.allow, sizeof p->allow);
+        return lk_fault_set(&p->fault, LK_API_METHOD_NOT_ALLOWED, NULL, "%s", lk_error());
+    }
+    if (rc == LK_ENOTFOUND)
+        return lk_fault_set(&p->fault, LK_API_NOT_FOUND, NULL, "%s", lk_error());
+    if (rc)
+        return lk_fault_from_status(&p->fault, rc, "path");
+    p->r.route = match.route;
+    memcpy(p->r.captures, match.captures, sizeof p->r.captures);
+    if (question && (rc = lk_query_parse(&p->r.query, question + 1, strlen(question + 1))))
+        return lk_fault_from_status(&p->fault, rc, "query");
+    return 0;
+}
+
+/* What the headers say about the body, before any of it is read. */
+static int check_body(struct lk_request_private *p, int has_length, uint64_t length, int chunked) {
+    const struct lk_http_options *o = &p->http->options;
+    enum lk_route_body kind = p->r.route->body;
+    if (kind == LK_BODY_NONE) {
+        p->discard = 1;
+        return 0;
+    }
+    if (!has_length && !chunked)
+        return lk_fault_set(&p->fault, LK_API_LENGTH_REQUIRED, NULL, "the request has no body");
+    const char *coding = lk_request_header(&p->r, "Content-Encoding");
+    if (coding && strcasecmp(coding, "identity") != 0)
+        return lk_fault_set(&p->fault, LK_API_UNSUPPORTED_MEDIA_TYPE, "Content-Encoding",
+                            "compressed bodies are not supported");
+    if (has_length && length == 0)
+        return lk_fault_set(&p->fault, LK_API_EMPTY_BODY, NULL, "the body is empty");
+    if (kind != LK_BODY_WHOLE)
+        return 0;
+    if (has_length && length > (uint64_t)o->max_body)
+        return lk_fault_set(&p->fault, LK_API_BODY_TOO_LARGE, NULL, "the body has %llu bytes; the limit is %lld",
+                            (unsigned long long)length, (long long)o->max_body);
+    if (has_length) {
+        if (!lk_budget_try(&p->http->bodies, length))
+            return lk_fault_set(&p->fault, LK_API_OVERLOADED, NULL,
+                                "the bodies in memory reach their limit of %lld bytes", (long long)o->body_memory);
+        p->reserved = length;
+        if (lk_buf_reserve(&p->r.body, (size_t)length))
+            return lk_fault_from_status(&p->fault, LK_ENOMEM, NULL);
+    }
+    return 0;
+}
+
+enum lk_http_step lk_http_headers(struct lk_request_private *p, const char *method) {
+    p->begun = 1;
+    snprintf(p->method, sizeof p->method, "%s", method);
+    choose_id(p);
+    const char *text = lk_request_header(&p->r, "Content-Length");
+    uint64_t length = text ? strtoull(text, NULL, 10) : 0;
+    int chunked = lk_request_header(&p->r, "Transfer-Encoding") != NULL;
+    if (atomic_load(&p->http->cut))
+        lk_fault_set(&p->fault, LK_API_DRAINING, NULL, "the server stops");
+    else if (find_route(p) == 0)
+        check_body(p, text != NULL, length, chunked);
+    const struct lk_http_options *o = &p->http->options;
+    int stream = p->r.route && p->r.route->body == LK_BODY_STREAM && !p->fault.error;
+    set_phase(p, LK_HTTP_READING_BODY, stream ? o->upload_timeout : o->body_timeout);
+    if (!p->fault.error)
+        return LK_HTTP_GO_ON;
+    p->discard = 1;
+    int waits_for_us = lk_request_header(&p->r, "Expect") != NULL;
+    if (!waits_for_us && !chunked && length <= LK_HTTP_DISCARD_MAX)
+        return LK_HTTP_GO_ON; /* answered when the body has been read */
+    p->completed = 1;
+    set_phase(p, LK_HTTP_BUSY, 0);
+    if (p->allow[0])
+        lk_reply_header(&p->r, "Allow", p->allow);
+    lk_reply_fault(&p->r, &p->fault);
+    return LK_HTTP_ANSWER;
+}
+
+enum lk_http_step lk_http_body(struct lk_request_private *p, const char *bytes, size_t *n) {
+    if (atomic_load(&p->paused))
+        return LK_HTTP_GO_ON; /* takes nothing; called again after the pause */
+    const struct lk_http_options *o = &p->http->options;
+    size_t taken = *n;
+    p->received += taken;
+    if (p->discard) {
+        if (p->received > LK_HTTP_DISCARD_MAX) {
+            if (p->fault.error)
+                lk_http_answer_raw(p->conn->fd, &p->fault);
+            return LK_HTTP_CUT;
+        }
+    } else if (p->r.route->body == LK_BODY_STREAM) {
+        p->r.route->chunk(&p->r, bytes, *n);
+    } else {
+        if (p->received > (uint64_t)o->max_body) {
+            lk_fault_set(&p->fault, LK_API_BODY_TOO_LARGE, NULL, "the body has more than %lld bytes",
+                         (long long)o->max_body);
+        } else if (p->received > p->reserved) { /* chunked */
+            if (lk_budget_try(&p->http->bodies, p->received - p->reserved))
+                p->reserved = p->received;
+            else
+                lk_fault_set(&p->fault, LK_API_OVERLOADED, NULL, "the bodies in memory reach their limit of %lld bytes",
+                             (long long)o->body_memory);
+        }
+        if (!p->fault.error && lk_buf_append(&p->r.body, bytes, *n))
+            lk_fault_from_status(&p->fault, LK_ENOMEM, NULL);
+        if (p->fault.error) {
+            p->discard = 1;
+            lk_buf_free(&p->r.body);
+        }
+    }
+    *n -= taken;
+    return LK_HTTP_GO_ON;
+}
+
+static void handle_job(void *arg) {
+    struct lk_request_private *p = arg;
+    p->r.route->handle(&p->r);
+}
+
+enum lk_http_step lk_http_complete(struct lk_request_private *p) {
+    if (p->answered)
+        return p->queued ? LK_HTTP_GO_ON : LK_HTTP_ANSWER;
+    if (p->completed)
+        return LK_HTTP_GO_ON;
+    p->completed = 1;
+    set_phase(p, LK_HTTP_BUSY, 0);
+    p->r.deadline_ns = lk_now_ns() + (int64_t)(p->http->options.request_timeout * 1e9);
+    if (!p->fault.error && p->r.route->body == LK_BODY_WHOLE && p->r.body.size == 0)
+        lk_fault_set(&p->fault, LK_API_EMPTY_BODY, NULL, "the body is empty");
+    if (p->fault.error) {
+        if (p->allow[0])
+            lk_reply_header(&p->r, "Allow", p->allow);
+        lk_reply_fault(&p->r, &p->fault);
+        return LK_HTTP_ANSWER;
+    }
+    if (p->r.route->on_connection_thread) {
+        p->r.route->handle(&p->r);
+        return LK_HTTP_ANSWER;
+    }
+    p->on_pool = 1;
+    lk_http_suspend(p);
+    lk_work_do(p->http->app.work, handle_job, p);
+    return LK_HTTP_GO_ON;
+}
+
+struct lk_request_private *lk_http_request_new(struct lk_http *http, struct lk_http_connection *c, const char *target) {
+    struct lk_request_private *p = lk_calloc(1, sizeof *p);
+    if (!p || !(p->target = lk_strdup(target))) {
+        free(p);
+        return NULL;
+    }
+    p->http = http;
+    p->conn = c;
+    p->start_ns = lk_now_ns();
+    p->r.http = p;
+    p->r.context = http->app.context;
+    pthread_mutex_lock(&http->mutex);
+    c->current = p;
+    c->requests++;
+    c->deadline_ns = p->start_ns + (int64_t)(http->options.header_timeout * 1e9);
+    pthread_mutex_unlock(&http->mutex);
+    return p;
+}
+
+static void log_request(const struct lk_request_private *p, int sent) {
+    char target[256];
+    size_t n = 0;
+    for (const char *c = p->target; *c && n + 1 < sizeof target; c++)
+        target[n++] = *c > ' ' && *c < 127 && *c != '"' ? *c : '?';
+    target[n] = 0;
+    lk_log_info("request id=%s method=%s target=\"%s\" status=%u in=%llu out=%zu ms=%.2f%s", p->r.id[0] ? p->r.id : "-",
+                p->method[0] ? p->method : "-", target, p->status, (unsigned long long)p->received, p->sent,
+                (double)(lk_now_ns() - p->start_ns) * 1e-6, sent ? "" : " client-left");
+}
+
+void lk_http_request_free(struct lk_request_private *p, int sent) {
+    struct lk_http *http = p->http;
+    pthread_mutex_lock(&http->mutex);
+    p->conn->phase = LK_HTTP_WAITING;
+    p->conn->current = NULL;
+    p->conn->since_ns = lk_now_ns();
+    p->conn->deadline_ns = p->conn->since_ns + (int64_t)(http->options.idle_timeout * 1e9);
+    pthread_mutex_unlock(&http->mutex);
+    if (http->options.log_requests)
+        log_request(p, sent);
+    if (p->r.state_free)
+        p->r.state_free(p->r.state);
+    if (p->r.let_go)
+        p->r.let_go(p->r.held);
+    lk_budget_give(&http->bodies, p->reserved);
+    lk_query_free(&p->r.query);
+    lk_buf_free(&p->r.body);
+    lk_buf_free(&p->bytes);
+    for (size_t i = 0; i < LK_ROUTE_CAPTURES; i++)
+        free(p->r.captures[i].data);
+    free(p->target);
+    free(p);
+}
