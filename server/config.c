@@ -32,6 +32,9 @@ static const struct lk_config defaults = {
     .max_json_values = 1000000,
     .max_metadata_bytes = 64 << 10,
     .max_model_bytes = 1LL << 30,
+    .max_filter_bytes = 16 << 10,
+    .max_filter_depth = 8,
+    .max_filter_conditions = 256,
     .max_k = 1000,
     .page_limit = 1000,
     .queue = 1024,
@@ -109,6 +112,10 @@ static size_t make_table(struct lk_config *c, struct lk_arg table[OPTIONS]) {
         {LK_ARG_SIZE, "max-metadata-bytes", &c->max_metadata_bytes, NULL, "An item's metadata, as JSON text", 2,
          1 << 24, NULL, 0},
         {LK_ARG_SIZE, "max-model-bytes", &c->max_model_bytes, NULL, "A model that is published", 1024, 1e12, NULL, 0},
+        {LK_ARG_SIZE, "max-filter-bytes", &c->max_filter_bytes, NULL, "A filter, as JSON text", 16, 1 << 24, NULL, 0},
+        {LK_ARG_INT, "max-filter-depth", &c->max_filter_depth, "N", "Filters inside of filters", 1, 64, NULL, 0},
+        {LK_ARG_INT, "max-filter-conditions", &c->max_filter_conditions, "N",
+         "Conditions of a filter, and values in their lists", 1, 65536, NULL, 0},
         {LK_ARG_INT, "max-k", &c->max_k, "N", "Neighbours of one query", 1, 1e6, NULL, 0},
         {LK_ARG_INT, "page-limit", &c->page_limit, "N", "Items of one page of GET /items", 1, 1e5, NULL, 0},
         {LK_ARG_INT, "queue", &c->queue, "N", "Pictures that may wait for the engine; more are answered with 429", 1,
@@ -309,4 +316,10 @@ struct lk_http_options lk_config_http(const struct lk_config *c) {
                                     .idle_timeout = c->idle_timeout_seconds,
                                     .request_timeout = c->request_timeout_seconds,
                                     .log_requests = c->log_requests};
+}
+
+struct lk_filter_limits lk_config_filter(const struct lk_config *c) {
+    return (struct lk_filter_limits){.bytes = (size_t)c->max_filter_bytes,
+                                     .depth = (size_t)c->max_filter_depth,
+                                     .conditions = (size_t)c->max_filter_conditions};
 }

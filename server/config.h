@@ -5,6 +5,7 @@
 
 #include "base/args.h"
 #include "collection.h"
+#include "filter.h"
 #include "http.h"
 
 struct lk_config {
@@ -20,6 +21,7 @@ struct lk_config {
     long long hnsw_m, hnsw_ef_construction, hnsw_ef_search, hnsw_unlinked, hnsw_threads;
     /* limits */
     long long max_body_bytes, body_memory_bytes, decode_memory_bytes, max_pixels, max_images, max_json_values;
+    long long max_filter_bytes, max_filter_depth, max_filter_conditions;
     long long max_metadata_bytes, max_model_bytes, max_k, page_limit, queue, uploads, upload_images, connections,
         connections_per_address;
     double header_timeout_seconds, body_timeout_seconds, upload_timeout_seconds, idle_timeout_seconds;
@@ -42,6 +44,7 @@ void lk_config_visit(const struct lk_config *c, void (*visit)(void *arg, const s
 
 struct lk_collection_options lk_config_collection(const struct lk_config *c, struct lk_work *work);
 struct lk_http_options lk_config_http(const struct lk_config *c);
+struct lk_filter_limits lk_config_filter(const struct lk_config *c);
 int lk_config_work(const struct lk_config *c, struct lk_work *work); /* opens it */
 
 #endif

@@ -15,7 +15,6 @@ static const struct {
     [LK_API_INVALID_JSON] = {"invalid_json", 400},
     [LK_API_INVALID_MULTIPART] = {"invalid_multipart", 400},
     [LK_API_EMPTY_BODY] = {"empty_body", 400},
-    [LK_API_UNSUPPORTED_PARAMETER] = {"unsupported_parameter", 400},
     [LK_API_NOT_FOUND] = {"not_found", 404},
     [LK_API_ITEM_NOT_FOUND] = {"item_not_found", 404},
     [LK_API_METHOD_NOT_ALLOWED] = {"method_not_allowed", 405},

@@ -228,47 +228,89 @@ void lk_route_item_image(struct lk_request *r) {
     lk_reply(r, 200, constant_type(media_type), &out);
 }
 
+#define FILTER_PAGE 512 /* items of one short transaction, when they are filtered */
+
 struct page {
+    struct lk_request *request;
+    struct lk_filter *filter; /* owned; NULL: all */
     struct lk_buf out;
     int64_t limit, count;
-    char *last;
+    char *last;  /* id of the last item in `out`, owned */
+    char *after; /* of the last item that was read, owned */
     int more;
+    unsigned seen;
 };
+
+static int replace(char **to, const char *text) {
+    free(*to);
+    *to = lk_strdup(text);
+    return *to ? 0 : LK_ENOMEM;
+}
 
 static int page_item(void *arg, const struct lk_item *item) {
     struct page *page = arg;
+    int rc;
+    if (++page->seen % 64 == 0 && (page->request->deadline_ns < lk_now_ns() || lk_request_gone(page->request)))
+        return lk_err(LK_ECANCELLED, "the deadline passed while items were filtered");
+    if (page->filter && ((rc = replace(&page->after, item->id)) || !lk_filter_match(page->filter, item->metadata)))
+        return rc;
     if (page->count == page->limit) {
         page->more = 1;
-        return 0;
+        return 1;
     }
-    free(page->last);
-    page->last = lk_strdup(item->id);
-    if (!page->last)
-        return LK_ENOMEM;
-    int rc = page->count++ ? lk_json_raw(&page->out, ",") : 0;
-    return rc ? rc : lk_item_json(&page->out, item);
+    if ((rc = replace(&page->last, item->id)) || (page->count++ && (rc = lk_json_raw(&page->out, ","))))
+        return rc;
+    return lk_item_json(&page->out, item);
+}
+
+/* Items from `after` on, until the page is full. With a filter in short transactions, since most may not match. */
+static int read_page(struct page *page, struct lk_store *store, const char *after) {
+    int rc;
+    if (!page->filter)
+        rc = lk_store_list(store, after, (int)page->limit + 1, NULL, page_item, page);
+    else {
+        if (after && (rc = replace(&page->after, after)))
+            return rc;
+        unsigned before;
+        do {
+            char *from = page->after;
+            before = page->seen;
+            page->after = NULL;
+            rc = lk_store_list(store, from, FILTER_PAGE, NULL, page_item, page);
+            free(from);
+        } while (rc == 0 && page->seen != before);
+    }
+    return rc < 0 ? rc : 0;
+}
+
+static int write_page(struct page *page, const char *after) {
+    int rc;
+    if ((rc = lk_json_raw(&page->out, "{\"items\":[")) ||
+        (rc = read_page(page, lk_request_collection(page->request)->store, after)) ||
+        (rc = lk_json_raw(&page->out, "],\"next\":")) ||
+        (rc = page->more ? lk_json_text(&page->out, page->last) : lk_json_raw(&page->out, "null")) ||
+        (rc = lk_json_raw(&page->out, "}\n")))
+        return rc;
+    return 0;
 }
 
 void lk_route_list_items(struct lk_request *r) {
-    static const char *const names[] = {"limit", "after"};
+    static const char *const names[] = {"limit", "after", "filter"};
     struct lk_fault f = {0};
     const struct lk_config *config = lk_request_server(r)->config;
-    struct page page = {.limit = config->page_limit < 100 ? config->page_limit : 100};
-    if (lk_query_only(r, names, 2, &f) || lk_query_int(r, "limit", 1, config->page_limit, &page.limit, &f)) {
+    struct page page = {.request = r, .limit = config->page_limit < 100 ? config->page_limit : 100};
+    int rc = 0;
+    if (lk_query_only(r, names, 3, &f) || lk_query_int(r, "limit", 1, config->page_limit, &page.limit, &f) ||
+        lk_query_filter(r, &page.filter, &f))
         lk_reply_fault(r, &f);
-        return;
-    }
-    int rc;
-    if ((rc = lk_json_raw(&page.out, "{\"items\":[")) ||
-        (rc = lk_store_list(lk_request_collection(r)->store, lk_query_get(&r->query, "after"), (int)page.limit + 1,
-                            NULL, page_item, &page)) ||
-        (rc = lk_json_raw(&page.out, "],\"next\":")) ||
-        (rc = page.more ? lk_json_text(&page.out, page.last) : lk_json_raw(&page.out, "null")) ||
-        (rc = lk_json_raw(&page.out, "}\n"))) {
-        lk_buf_free(&page.out);
+    else if ((rc = write_page(&page, lk_query_get(&r->query, "after"))) == LK_ECANCELLED)
+        lk_reply_error(r, LK_API_DEADLINE_EXCEEDED, NULL, "%s", lk_error());
+    else if (rc)
         lk_reply_failed(r, rc);
-    } else {
+    else
         lk_reply(r, 200, "application/json", &page.out);
-    }
+    lk_buf_free(&page.out);
+    lk_filter_close(page.filter);
     free(page.last);
+    free(page.after);
 }

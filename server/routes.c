@@ -75,8 +75,6 @@ int lk_query_only(const struct lk_request *r, const char *const *names, size_t n
         size_t k = 0;
         while (k < n && strcmp(name, names[k]) != 0)
             k++;
-        if (k == n && strcmp(name, "filter") == 0)
-            return lk_fault_set(f, LK_API_UNSUPPORTED_PARAMETER, name, "filters are not supported yet");
         if (k == n)
             return lk_fault_set(f, LK_API_INVALID_ARGUMENT, name, "unknown argument \"%s\"", name);
     }
@@ -120,6 +118,12 @@ int lk_query_bool(const struct lk_request *r, const char *name, int *out, struct
         return lk_fault_set(f, LK_API_INVALID_ARGUMENT, name, "%s has to be true or false", name);
     *out = yes;
     return 0;
+}
+
+int lk_query_filter(const struct lk_request *r, struct lk_filter **out, struct lk_fault *f) {
+    const struct lk_filter_limits limits = lk_config_filter(lk_request_server(r)->config);
+    const char *text = lk_query_get(&r->query, "filter");
+    return text ? lk_filter_open_text(out, text, strlen(text), &limits, "filter", f) : 0;
 }
 
 int lk_check_id(const char *id, size_t n, const char *param, struct lk_fault *f) {

@@ -5,6 +5,7 @@
 
 #include "collection.h"
 #include "config.h"
+#include "filter.h"
 #include "http.h"
 #include "json.h"
 #include "prober.h"
@@ -61,7 +62,7 @@ enum lk_body_form { LK_FORM_PICTURE, LK_FORM_JSON, LK_FORM_MULTIPART };
 /* From an explicit Content-Type; everything else is a picture, if its first bytes say so. */
 enum lk_body_form lk_request_form(struct lk_request *r);
 
-/* Refuses query arguments other than the n names: unsupported_parameter for "filter", else invalid_argument. */
+/* Refuses query arguments other than the n names: invalid_argument. */
 int lk_query_only(const struct lk_request *r, const char *const *names, size_t n, struct lk_fault *f);
 /* Arguments of the query string; *out keeps its value when the name is not there. */
 int lk_query_int(const struct lk_request *r, const char *name, int64_t least, int64_t most, int64_t *out,
@@ -69,6 +70,9 @@ int lk_query_int(const struct lk_request *r, const char *name, int64_t least, in
 int lk_query_real(const struct lk_request *r, const char *name, double least, double most, double *out,
                   struct lk_fault *f);
 int lk_query_bool(const struct lk_request *r, const char *name, int *out, struct lk_fault *f);
+
+/* The argument "filter"; *out stays NULL when it is not there. */
+int lk_query_filter(const struct lk_request *r, struct lk_filter **out, struct lk_fault *f);
 
 /* invalid_id; the bytes come from a path or a JSON text. */
 int lk_check_id(const char *id, size_t n, const char *param, struct lk_fault *f);

@@ -49,6 +49,7 @@ static const char *const texts[LK_SQL__COUNT] = {
     [LK_SQL_VECTORS] = "SELECT " ITEM_COLUMNS ", v.data, i.item FROM items i "
                        "CROSS JOIN vectors v ON v.item = i.item AND v.space = " SPACE("?2") //
     " WHERE i.item > ?1 ORDER BY i.item LIMIT ?3",
+    [LK_SQL_SCAN] = "SELECT item, id, metadata FROM items WHERE item > ?1 ORDER BY item LIMIT ?2",
     [LK_SQL_IMAGE] = "SELECT i.media_type, m.data FROM items i JOIN images m ON m.sha256 = i.image WHERE i.id = ?1",
     [LK_SQL_SERVING] =
         "SELECT generation, space, model_name, model_file_sha256, precision, started_with FROM generations "

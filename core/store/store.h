@@ -92,6 +92,12 @@ int lk_store_vectors(struct lk_store *store, int64_t *cursor, int limit, const c
  * fewer than limit when none is left. */
 int lk_store_drop_vectors(struct lk_store *store, const char *keep, int limit, int *dropped);
 
+/* Id and metadata of every item, in the order in which the file holds them: for filters. *cursor is 0 to begin with and
+ * moves past what was visited; the end is reached when a call leaves it as it was. Stops at and returns the first non-zero
+ * of visit, without moving past that item. An item that is added between two calls may be missed. */
+int lk_store_scan(struct lk_store *store, int64_t *cursor, int limit,
+                  int (*visit)(void *arg, const char *id, const char *metadata), void *arg);
+
 /* What is served: space, generation number (never reused: next_generation is monotone), model file hash. */
 struct lk_store_serving {
     int64_t generation;

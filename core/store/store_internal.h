@@ -41,6 +41,7 @@ enum lk_store__sql {
     LK_SQL_LIST,
     LK_SQL_MISSING,
     LK_SQL_VECTORS,
+    LK_SQL_SCAN,
     LK_SQL_IMAGE,
     LK_SQL_SERVING,
     LK_SQL_SERVING_SET,

@@ -58,6 +58,20 @@ def b64(data):
     return base64.b64encode(data).decode()
 
 
+JSON = ["Content-Type: application/json"]
+
+
+def refused(answer, status, code, param=None, message=""):
+    error = answer.json()["error"]
+    assert (answer.status, error["code"]) == (status, code), answer
+    assert param is None or error["param"] == param, answer
+    assert message in error["message"], answer
+
+
+def ask(s, target, body):
+    return s.curl(target, data=body if isinstance(body, bytes) else json.dumps(body).encode(), headers=JSON)
+
+
 def cosine(a, b):
     return sum(x * y for x, y in zip(a, b)) / (sum(x * x for x in a) * sum(y * y for y in b)) ** 0.5
 

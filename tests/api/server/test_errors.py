@@ -6,21 +6,9 @@ import threading
 import time
 
 import harness
-from harness import SAMPLES, Server, b64, parse, png, png_header_only, quote
+from harness import JSON, SAMPLES, Server, ask, b64, parse, png, png_header_only, quote, refused
 
 CAT = png((200, 30, 10))
-JSON = ["Content-Type: application/json"]
-
-
-def refused(answer, status, code, param=None, message=""):
-    error = answer.json()["error"]
-    assert (answer.status, error["code"]) == (status, code), answer
-    assert param is None or error["param"] == param, answer
-    assert message in error["message"], answer
-
-
-def ask(s, target, body):
-    return s.curl(target, data=body if isinstance(body, bytes) else json.dumps(body).encode(), headers=JSON)
 
 
 def test_paths_and_methods():
@@ -84,13 +72,11 @@ def test_arguments():
         for bad in ("min_score=2", "min_score=nan", "min_score=x", "min_score="):
             refused(s.curl("/neighbors?" + bad, data=CAT), 400, "invalid_argument", "min_score")
         refused(s.curl("/neighbors?with_metadata=maybe", data=CAT), 400, "invalid_argument", "with_metadata")
-        refused(s.curl("/neighbors?filter=x", data=CAT), 400, "unsupported_parameter", "filter", "not supported yet")
         refused(s.curl("/neighbors?generation=2", data=CAT), 409, "generation_mismatch", "generation")
         refused(s.curl("/neighbors"), 400, "invalid_argument", "id")
         refused(s.curl("/neighbors?id=absent"), 404, "item_not_found", "id")
         refused(s.curl("/items?limit=0"), 400, "invalid_argument", "limit")
         refused(s.curl("/items?limit=1001"), 400, "invalid_argument", "limit")
-        refused(s.curl("/items?filter=x"), 400, "unsupported_parameter", "filter")
         refused(s.curl("/items/absent"), 404, "item_not_found")
         refused(s.curl("/items/absent", data=b"{}", method="PATCH", headers=JSON), 404, "item_not_found")
         for bad in ("%00", "a%0Ab", "%FF", "%C3", "x" * 256, "%C2%80"):
@@ -119,7 +105,10 @@ def test_json():
             ({"id": "x", "k": "5"}, "invalid_argument", "k"), ({"id": "x", "k": 2.5}, "invalid_argument", "k"),
             ({"id": "x", "min_score": "0"}, "invalid_argument", "min_score"),
             ({"id": "x", "with_metadata": 1}, "invalid_argument", "with_metadata"),
-            ({"id": "x", "filter": {}}, "unsupported_parameter", "filter"),
+            ({"id": "x", "filter": []}, "invalid_argument", "filter"),
+            ({"id": "x", "filter": {"must": [{"key": "a"}]}}, "invalid_argument", "filter.must[0]"),
+            ({"queries": [{"id": "x", "filter": {"should": 1}}]}, "invalid_argument", "queries[0].filter.should"),
+            ({"queries": [{"id": "x"}], "filter": {"x": 1}}, "invalid_argument", "filter"),
             ({"id": "x", "generation": 0}, "invalid_argument", "generation"),
             ({"queries": []}, "invalid_argument", "queries"), ({"queries": {}}, "invalid_argument", "queries"),
             ({"queries": [{"id": "x"}, 5]}, "invalid_argument", "queries[1]"),
