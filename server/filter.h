@@ -6,7 +6,7 @@
  * every step and at any depth: a condition holds when one element fulfils it. Numbers are compared by value, exactly; a
  * range of strings is one of times (RFC 3339, or a date), and looks at strings that are times. A null exists as little as
  * what is not there. This is Qdrant's meaning, but for the arrays on the way (there "a[].b") and for numbers (there 1 is
- * not 1.0); docs/decisions/0009 says why.
+ * not 1.0); docs/decisions/ says why.
  *
  * A filter is read once and evaluated on the stored text without allocating. It is constant: any thread may use it. */
 #ifndef LK_SERVER_FILTER_H

@@ -4,7 +4,7 @@
  * With a filter the index is asked first, nearest items first, and the catalogue about each of them; when that has cost as
  * much as reading all metadata would, all of it is read and every match is scored exactly. So the answer holds min(k,
  * matches) hits however rare the matches are, and the work is bounded by a small multiple of the cheaper of both ways.
- * docs/decisions/0009 has the figures. */
+ * docs/decisions/ has the figures. */
 #ifndef LK_SERVER_SEARCH_H
 #define LK_SERVER_SEARCH_H
 

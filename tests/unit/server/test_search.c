@@ -35,7 +35,7 @@ static const char *id_of(int i) {
 /* Item i has "n": i and "tens": i % 10; every 8th has the vector of the one before it, so that there are ties. */
 static int open_world(struct world *w) {
     memset(w, 0, sizeof *w);
-    if (fixture_open(&w->f) || lk_index_open(&w->index, DIM) || lk_store_begin(w->f.store))
+    if (fixture_open(&w->f) || lk_index_open(&w->index, DIM, NULL) || lk_store_begin(w->f.store))
         return -1;
     int rc = 0;
     for (int i = 0; i < ITEMS && rc == 0; i++) {
@@ -226,7 +226,7 @@ static void an_empty_index_gives_no_hits(void) {
     struct world *w = new_world();
     lk_index_close(w->index);
     w->index = NULL;
-    LK_REQUIRE(lk_index_open(&w->index, DIM) == 0);
+    LK_REQUIRE(lk_index_open(&w->index, DIM, NULL) == 0);
     struct lk_filter *all = filter_of("{}");
     struct lk_search s = search_of(w, 10, all);
     struct lk_findings found;
