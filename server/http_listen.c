@@ -67,7 +67,8 @@ static void watch_clock(struct lk_http *http, int look) {
         int paused = c->current && atomic_load(&c->current->paused);
         if (look && c->phase != LK_HTTP_BUSY && !paused)
             nudge_if_closed(c);
-        if (c->expired || paused || !(idle || (cut && c->phase != LK_HTTP_BUSY) || (c->deadline_ns && now > c->deadline_ns)))
+        if (c->expired || paused ||
+            !(idle || (cut && c->phase != LK_HTTP_BUSY) || (c->deadline_ns && now > c->deadline_ns)))
             continue;
         c->expired = 1;
         struct lk_fault f = {0};

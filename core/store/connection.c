@@ -14,6 +14,7 @@
 
 static const char *const texts[LK_SQL__COUNT] = {
     [LK_SQL_BEGIN] = "BEGIN IMMEDIATE",
+    [LK_SQL_BEGIN_READ] = "BEGIN",
     [LK_SQL_COMMIT] = "COMMIT",
     [LK_SQL_ROLLBACK] = "ROLLBACK",
     [LK_SQL_JSON_OBJECT] = "SELECT CASE WHEN json_valid(?1) THEN json_type(?1) = 'object' ELSE 0 END",
@@ -36,9 +37,11 @@ static const char *const texts[LK_SQL__COUNT] = {
     [LK_SQL_VECTOR_PUT] = "INSERT INTO vectors(item, space, seq, dtype, dim, data) VALUES(?1, " SPACE("?2") //
     ", ?3, 'f32', ?4, ?5) ON CONFLICT(item, space) DO UPDATE SET seq = ?3, dtype = 'f32', dim = ?4, data = ?5",
     [LK_SQL_SPACE_INSERT] = "INSERT INTO spaces(name) VALUES(?1) ON CONFLICT DO NOTHING",
-    [LK_SQL_COUNTERS_SET] = "UPDATE counters SET value = iif(name = 'seq', ?1, ?2) WHERE name IN ('seq', 'items')",
-    [LK_SQL_COUNTERS] = "SELECT sum(iif(name = 'seq', value, 0)), sum(iif(name = 'items', value, 0)), count(*) "
-                        "FROM counters WHERE name IN ('seq', 'items')",
+    [LK_SQL_COUNTERS_SET] = "UPDATE counters SET value = CASE name WHEN 'seq' THEN ?1 WHEN 'items' THEN ?2 "
+                            "WHEN 'deletes' THEN ?3 WHEN 'forgotten' THEN ?4 ELSE value END",
+    [LK_SQL_COUNTERS] = "SELECT max(iif(name = 'seq', value, 0)), max(iif(name = 'items', value, 0)), "
+                        "max(iif(name = 'deletes', value, 0)), max(iif(name = 'forgotten', value, 0)), count(*) "
+                        "FROM counters WHERE name IN ('seq', 'items', 'deletes', 'forgotten')",
     [LK_SQL_GET] = "SELECT " ITEM_COLUMNS ", v.data FROM items i "
                    "LEFT JOIN vectors v ON v.item = i.item AND v.space = " SPACE("?2") " WHERE i.id = ?1",
     [LK_SQL_LIST] = "SELECT " ITEM_COLUMNS ", v.data FROM items i "
@@ -50,6 +53,13 @@ static const char *const texts[LK_SQL__COUNT] = {
                        "CROSS JOIN vectors v ON v.item = i.item AND v.space = " SPACE("?2") //
     " WHERE i.item > ?1 ORDER BY i.item LIMIT ?3",
     [LK_SQL_SCAN] = "SELECT item, id, metadata FROM items WHERE item > ?1 ORDER BY item LIMIT ?2",
+    [LK_SQL_CHANGES] = "SELECT v.seq, i.id, v.data FROM vectors v CROSS JOIN items i ON i.item = v.item "
+                       "WHERE v.seq > ?1 AND v.space = " SPACE("?2") //
+    " UNION ALL SELECT seq, id, NULL FROM deletes WHERE seq > ?1 "
+    "UNION ALL SELECT i.seq, i.id, NULL FROM items i WHERE i.seq > ?1 AND NOT EXISTS (SELECT 1 FROM "
+    "vectors v WHERE v.item = i.item AND v.space = " SPACE("?2") ") ORDER BY 1 LIMIT ?3",
+    [LK_SQL_DELETES_NTH] = "SELECT seq FROM deletes ORDER BY seq LIMIT 1 OFFSET ?1 - 1",
+    [LK_SQL_DELETES_FORGET] = "DELETE FROM deletes WHERE seq <= ?1",
     [LK_SQL_IMAGE] = "SELECT i.media_type, m.data FROM items i JOIN images m ON m.sha256 = i.image WHERE i.id = ?1",
     [LK_SQL_SERVING] =
         "SELECT generation, space, model_name, model_file_sha256, precision, started_with FROM generations "
@@ -57,7 +67,7 @@ static const char *const texts[LK_SQL__COUNT] = {
     [LK_SQL_SERVING_SET] = "INSERT INTO generations(space, model_name, model_file_sha256, precision, served_ms, "
                            "started_with) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
     [LK_SQL_VECTORS_DROP_OTHERS] = "DELETE FROM vectors WHERE vector IN (SELECT vector FROM vectors "
-                                   "WHERE space <> " SPACE("?1") " LIMIT ?2)",
+                                   "WHERE space IN (SELECT space FROM spaces WHERE name <> ?1) LIMIT ?2)",
 };
 
 int lk_store__fail(struct lk_store__conn *c, const char *doing) {

@@ -12,10 +12,32 @@ static const char *text_of(sqlite3_stmt *s, int column) {
     return text != NULL ? (const char *)text : "";
 }
 
+int lk_store__vector(struct lk_store__conn *c, sqlite3_stmt *s, int column, const char *id, const float **vector,
+                     int *dim) {
+    const void *blob = sqlite3_column_blob(s, column);
+    size_t bytes;
+    *vector = NULL;
+    *dim = 0;
+    if (blob == NULL)
+        return 0;
+    bytes = (size_t)sqlite3_column_bytes(s, column);
+    if (bytes == 0 || bytes % sizeof(float) != 0)
+        return lk_err(LK_EFORMAT, "%s: the vector of '%s' has %zu bytes", c->path, id, bytes);
+    if (bytes > c->vector_room) { /* SQLite's pointer may lie anywhere in a page: floats want alignment */
+        free(c->vector);
+        c->vector_room = 0;
+        if ((c->vector = lk_calloc_aligned(bytes, 1)) == NULL)
+            return LK_ENOMEM;
+        c->vector_room = bytes;
+    }
+    memcpy(c->vector, blob, bytes);
+    *vector = c->vector;
+    *dim = (int)(bytes / sizeof(float));
+    return 0;
+}
+
 /* Columns as ITEM_COLUMNS in connection.c, then the vector's blob or NULL. */
 static int fill(struct lk_store__conn *c, sqlite3_stmt *s, struct lk_item *item) {
-    const void *blob;
-    size_t bytes;
     *item = (struct lk_item){0};
     item->id = text_of(s, 0);
     item->metadata = text_of(s, 1);
@@ -27,22 +49,7 @@ static int fill(struct lk_store__conn *c, sqlite3_stmt *s, struct lk_item *item)
     item->created_ms = sqlite3_column_int64(s, 7);
     item->updated_ms = sqlite3_column_int64(s, 8);
     item->seq = sqlite3_column_int64(s, 9);
-    if ((blob = sqlite3_column_blob(s, 10)) == NULL)
-        return 0;
-    bytes = (size_t)sqlite3_column_bytes(s, 10);
-    if (bytes == 0 || bytes % sizeof(float) != 0)
-        return lk_err(LK_EFORMAT, "%s: the vector of '%s' has %zu bytes", c->path, item->id, bytes);
-    if (bytes > c->vector_room) { /* SQLite's pointer may lie anywhere in a page: floats want alignment */
-        free(c->vector);
-        c->vector_room = 0;
-        if ((c->vector = lk_calloc_aligned(bytes, 1)) == NULL)
-            return LK_ENOMEM;
-        c->vector_room = bytes;
-    }
-    memcpy(c->vector, blob, bytes);
-    item->vector = c->vector;
-    item->dim = (int)(bytes / sizeof(float));
-    return 0;
+    return lk_store__vector(c, s, 10, item->id, &item->vector, &item->dim);
 }
 
 typedef int (*visit_fn)(void *arg, const struct lk_item *item);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/err.h"
+#include "base/log.h"
 
 /* A step that has been released is never edited: a change is a new step. */
 const struct lk_migration lk_schema__migrations[] = {
@@ -59,6 +60,11 @@ const struct lk_migration lk_schema__migrations[] = {
         "INSERT INTO counters VALUES('seq', 0), ('items', 0);"},
     {2, "ALTER TABLE generations ADD COLUMN started_with TEXT NOT NULL DEFAULT '';"
         "UPDATE generations SET started_with = model_file_sha256;"},
+    /* Vectors of a space in the order of their writes: for lk_store_changes and lk_store_drop_vectors. Delete records are
+     * counted, and the oldest forgotten; 'forgotten' is the last one's seq. */
+    {3, "CREATE INDEX vectors_space_seq ON vectors(space, seq);"
+        "INSERT INTO counters SELECT 'deletes', count(*) FROM deletes;"
+        "INSERT INTO counters VALUES('forgotten', 0);"},
 };
 const size_t lk_schema__n_migrations = sizeof lk_schema__migrations / sizeof lk_schema__migrations[0];
 
@@ -108,6 +114,8 @@ int lk_schema__migrate(struct lk_store__conn *c, const struct lk_migration *step
         (void)snprintf(header, sizeof header, "PRAGMA application_id=%d; PRAGMA user_version=%d; COMMIT",
                        LK_SCHEMA_APPLICATION_ID, steps[i].to);
         (void)snprintf(doing, sizeof doing, "bringing the schema to version %d", steps[i].to);
+        if (version > 0)
+            lk_log_info("%s: %s", c->path, doing);
         if ((rc = execute(c, "BEGIN EXCLUSIVE", doing)) < 0)
             return rc;
         if ((rc = execute(c, steps[i].sql, doing)) < 0 || (rc = execute(c, header, doing)) < 0) {

@@ -16,18 +16,20 @@ static int exec(struct lk_store__conn *c, const char *sql, const char *doing) {
     return sqlite3_exec(c->db, sql, NULL, NULL, NULL) == SQLITE_OK ? 0 : lk_store__fail(c, doing);
 }
 
-static int read_counters(struct lk_store__conn *c, int64_t *seq, int64_t *items) {
+int lk_store__counters(struct lk_store__conn *c, struct lk_store__counters *out) {
     sqlite3_stmt *s = lk_store__statement(c, LK_SQL_COUNTERS);
     int rc = 0;
     if (s == NULL)
         return c->status;
     if (sqlite3_step(s) != SQLITE_ROW) {
         rc = lk_store__fail(c, "reading the counters");
-    } else if (sqlite3_column_int(s, 2) != 2) {
+    } else if (sqlite3_column_int(s, 4) != 4) {
         rc = lk_err(LK_EFORMAT, "%s: its counters are missing", c->path);
     } else {
-        *seq = sqlite3_column_int64(s, 0);
-        *items = sqlite3_column_int64(s, 1);
+        out->seq = sqlite3_column_int64(s, 0);
+        out->items = sqlite3_column_int64(s, 1);
+        out->deletes = sqlite3_column_int64(s, 2);
+        out->forgotten = sqlite3_column_int64(s, 3);
     }
     lk_store__done(s);
     return rc;
@@ -36,6 +38,7 @@ static int read_counters(struct lk_store__conn *c, int64_t *seq, int64_t *items)
 /* A checkpoint moves the pages of the -wal file into the database. SQLite's own, after a commit, waits for nobody, and
  * as long as some reader is always busy with an older state the file only grows: past the second figure, hold them back. */
 enum { CHECKPOINT_FRAMES = 1000, LONG_WAL = 4096, DRAIN_MS = 100 };
+enum { KEEP_DELETES = 100000 }; /* some megabytes; a copy that is further behind had better be made anew */
 
 static int after_commit(void *arg, sqlite3 *db, const char *name, int frames) {
     struct lk_store *store = arg;
@@ -85,9 +88,9 @@ static int open_writer(struct lk_store *store) {
         (rc = exec(c, "PRAGMA synchronous=FULL; PRAGMA journal_size_limit=67108864", "choosing durability")) < 0 ||
         (rc = lk_schema__migrate(c, lk_schema__migrations, lk_schema__n_migrations, version)) < 0 ||
         (rc = exec(c, "PRAGMA foreign_keys=1", "turning on references")) < 0 || (rc = lk_store__prepare_all(c)) < 0 ||
-        (rc = read_counters(c, &store->seq, &store->items)) < 0)
+        (rc = lk_store__counters(c, &store->now)) < 0)
         return rc;
-    store->committed_seq = store->seq;
+    store->committed_seq = store->now.seq;
     (void)sqlite3_wal_hook(c->db, after_commit, store);
     return 0;
 }
@@ -167,6 +170,7 @@ int lk_store_open(struct lk_store **out, const char *path, const struct lk_store
         return LK_ENOMEM;
     store->lock.fd = -1;
     store->long_wal = store->wal_patience = LONG_WAL;
+    store->keep_deletes = KEEP_DELETES;
     store->read_only = options->read_only;
     store->busy_ms = options->busy_ms > 0 ? options->busy_ms : 5000;
     if ((store->path = lk_strdup(path)) == NULL) {
@@ -229,8 +233,9 @@ void lk_store__reader_return(struct lk_store *store, struct lk_store__conn *c) {
 static void release_batch(struct lk_store *store) {
     (void)pthread_mutex_lock(&store->batch_mutex);
     store->in_batch = 0;
-    store->committed_seq = store->seq;
-    (void)pthread_cond_signal(&store->batch_over);
+    store->committed_seq = store->now.seq;
+    store->turn++;
+    (void)pthread_cond_broadcast(&store->batch_over);
     (void)pthread_mutex_unlock(&store->batch_mutex);
 }
 
@@ -243,14 +248,15 @@ int lk_store_begin(struct lk_store *store) {
         (void)pthread_mutex_unlock(&store->batch_mutex);
         return lk_err(LK_EINVAL, "%s: this thread has a batch open already", store->path);
     }
-    while (store->in_batch)
+    const uint64_t ticket = store->ticket++;
+    while (store->turn != ticket)
         (void)pthread_cond_wait(&store->batch_over, &store->batch_mutex);
     store->in_batch = 1;
     store->owner = pthread_self();
     (void)pthread_mutex_unlock(&store->batch_mutex);
     store->broken = 0;
     if ((rc = lk_store__run_plain(&store->writer, LK_SQL_BEGIN, "beginning a batch")) < 0 ||
-        (rc = read_counters(&store->writer, &store->seq, &store->items)) < 0) {
+        (rc = lk_store__counters(&store->writer, &store->now)) < 0) {
         char why[sizeof store->broken_why];
         (void)snprintf(why, sizeof why, "%s", lk_error());
         lk_store_rollback(store);
@@ -260,7 +266,7 @@ int lk_store_begin(struct lk_store *store) {
 }
 
 void lk_store_rollback(struct lk_store *store) {
-    store->seq = store->committed_seq;
+    store->now.seq = store->committed_seq;
     if (!sqlite3_get_autocommit(store->writer.db)) /* SQLite rolls back by itself after some failures */
         (void)lk_store__run_plain(&store->writer, LK_SQL_ROLLBACK, "rolling back");
     release_batch(store);
@@ -277,11 +283,15 @@ int lk_store_commit(struct lk_store *store) {
         lk_store_rollback(store);
         return lk_err(rc, "%s", why);
     }
-    if ((s = lk_store__statement(c, LK_SQL_COUNTERS_SET)) == NULL) {
+    if ((rc = lk_store__forget(store)) < 0) {
+        ;
+    } else if ((s = lk_store__statement(c, LK_SQL_COUNTERS_SET)) == NULL) {
         rc = c->status;
     } else {
-        (void)sqlite3_bind_int64(s, 1, store->seq);
-        (void)sqlite3_bind_int64(s, 2, store->items);
+        (void)sqlite3_bind_int64(s, 1, store->now.seq);
+        (void)sqlite3_bind_int64(s, 2, store->now.items);
+        (void)sqlite3_bind_int64(s, 3, store->now.deletes);
+        (void)sqlite3_bind_int64(s, 4, store->now.forgotten);
         rc = lk_store__run(c, s, "storing the counters");
     }
     if (rc < 0 || (rc = lk_store__run_plain(c, LK_SQL_COMMIT, "committing")) < 0) {
@@ -296,12 +306,13 @@ int lk_store_commit(struct lk_store *store) {
 }
 
 int64_t lk_store_seq(struct lk_store *store) {
-    int64_t seq = 0, items = 0;
+    int64_t seq;
     if (store->read_only) {
+        struct lk_store__counters counters = {0};
         struct lk_store__conn *c = lk_store__reader(store);
-        (void)read_counters(c, &seq, &items);
+        (void)lk_store__counters(c, &counters);
         lk_store__reader_return(store, c);
-        return seq;
+        return counters.seq;
     }
     (void)pthread_mutex_lock(&store->batch_mutex);
     seq = store->committed_seq;
@@ -311,8 +322,9 @@ int64_t lk_store_seq(struct lk_store *store) {
 
 int lk_store_count(struct lk_store *store, int64_t *items) {
     struct lk_store__conn *c = lk_store__reader(store);
-    int64_t seq = 0;
-    int rc = read_counters(c, &seq, items);
+    struct lk_store__counters counters = {0};
+    int rc = lk_store__counters(c, &counters);
     lk_store__reader_return(store, c);
+    *items = counters.items;
     return rc;
 }

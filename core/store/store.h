@@ -88,6 +88,21 @@ int lk_store_missing(struct lk_store *store, const char *after, int limit, const
 int lk_store_vectors(struct lk_store *store, int64_t *cursor, int limit, const char *space,
                      int (*visit)(void *arg, const struct lk_item *item), void *arg);
 
+/* What happened to the vectors of a space after write number `cursor`, so that a copy of them can be brought up to date. */
+struct lk_change {
+    int64_t seq; /* of the write */
+    const char *id;
+    const float *vector; /* [dim]; NULL: the item is gone, or its new image has no vector in the space yet */
+    int dim;
+};
+/* At most limit changes in the order of their seq, in one short transaction: where an item has several, the last one, and
+ * a delete before what the id has become since. *cursor moves past what was visited, and to the last write when nothing
+ * is left; the end is reached when a call leaves it as it was. LK_ENOTFOUND: this cannot be told, because some delete
+ * after *cursor is on record no longer (the last 100,000 are) or *cursor is no write of this catalogue: make the copy
+ * anew. Vectors that lk_store_drop_vectors dropped are no change. */
+int lk_store_changes(struct lk_store *store, int64_t *cursor, int limit, const char *space,
+                     int (*visit)(void *arg, const struct lk_change *change), void *arg);
+
 /* Inside a batch: removes at most `limit` vectors of spaces other than `keep`, which some vector is in. *dropped: how many;
  * fewer than limit when none is left. */
 int lk_store_drop_vectors(struct lk_store *store, const char *keep, int limit, int *dropped);

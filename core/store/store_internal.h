@@ -4,6 +4,7 @@
  * connection.c  one SQLite connection: settings, statements, errors
  * schema.c      tables and migrations
  * write.c       what a batch does            read.c    what readers do
+ * changes.c     what happened since a seq, and how long that is known
  * text.c        ids, UTF-8, canonical JSON   lock.c    one writing process a catalogue */
 #ifndef LK_STORE_STORE_INTERNAL_H
 #define LK_STORE_STORE_INTERNAL_H
@@ -17,6 +18,7 @@
 /* Every statement, prepared on first use and kept for the life of its connection. The texts are in connection.c. */
 enum lk_store__sql {
     LK_SQL_BEGIN,
+    LK_SQL_BEGIN_READ,
     LK_SQL_COMMIT,
     LK_SQL_ROLLBACK,
     LK_SQL_JSON_OBJECT,
@@ -42,6 +44,9 @@ enum lk_store__sql {
     LK_SQL_MISSING,
     LK_SQL_VECTORS,
     LK_SQL_SCAN,
+    LK_SQL_CHANGES,
+    LK_SQL_DELETES_NTH,
+    LK_SQL_DELETES_FORGET,
     LK_SQL_IMAGE,
     LK_SQL_SERVING,
     LK_SQL_SERVING_SET,
@@ -89,6 +94,14 @@ const char *lk_store__bad_utf8(const char *text, size_t n, int controls);
  * SQLite's json_patch compares keys as bytes. LK_EINVAL for a half surrogate pair. out is NUL-terminated. */
 int lk_store__json_canonical(struct lk_buf *out, const char *json);
 
+/* The rows of the table counters. */
+struct lk_store__counters {
+    int64_t seq;       /* of the last write */
+    int64_t items;     /* rows of items */
+    int64_t deletes;   /* rows of deletes */
+    int64_t forgotten; /* seq of the last delete record that was dropped */
+};
+
 struct lk_store {
     char *path;
     int read_only, busy_ms;
@@ -98,13 +111,15 @@ struct lk_store {
     pthread_mutex_t batch_mutex; /* guards in_batch, owner, committed */
     pthread_cond_t batch_over;
     int in_batch;
-    pthread_t owner;       /* of the batch */
-    int64_t seq, items;    /* the batch's, once it has begun */
-    int64_t committed_seq; /* what readers see */
-    int broken;            /* a status: SQLite failed inside the batch, so it can only be rolled back */
+    pthread_t owner;               /* of the batch */
+    uint64_t ticket, turn;         /* batches begin in the order in which they were asked for */
+    struct lk_store__counters now; /* the batch's, once it has begun */
+    int64_t committed_seq;         /* what readers see */
+    int broken;                    /* a status: SQLite failed inside the batch, so it can only be rolled back */
     char broken_why[1024];
     int wal_frames;             /* pages in the -wal file after the last commit */
     int long_wal, wal_patience; /* it is shortened past wal_patience pages: long_wal, and more after a vain try */
+    int64_t keep_deletes;       /* delete records kept at least */
 
     struct lk_store__conn *readers; /* [n_readers], owned */
     int n_readers;
@@ -115,6 +130,14 @@ struct lk_store {
     pthread_cond_t pool_given;
     int mutexes_ready;
 };
+
+int lk_store__counters(struct lk_store__conn *c, struct lk_store__counters *out);
+/* The blob in a column as aligned floats, valid until the next call on this connection; NULL where it is NULL. `id` is for
+ * the error's sentence. */
+int lk_store__vector(struct lk_store__conn *c, sqlite3_stmt *s, int column, const char *id, const float **vector,
+                     int *dim);
+/* Inside a batch: drops the oldest delete records when there are more than the store keeps. */
+int lk_store__forget(struct lk_store *store);
 
 /* A read connection of the pool; waits for one. Never fails. */
 struct lk_store__conn *lk_store__reader(struct lk_store *store);

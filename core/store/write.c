@@ -244,8 +244,8 @@ int lk_store_put(struct lk_store *store, const char *id, const char *metadata, c
     (void)sqlite3_bind_int(s, 6, width);
     (void)sqlite3_bind_int(s, 7, height);
     (void)sqlite3_bind_int64(s, 8, now_ms());
-    (void)sqlite3_bind_int64(s, 9, same_image ? old.image_seq : store->seq + 1);
-    (void)sqlite3_bind_int64(s, 10, store->seq + 1);
+    (void)sqlite3_bind_int64(s, 9, same_image ? old.image_seq : store->now.seq + 1);
+    (void)sqlite3_bind_int64(s, 10, store->now.seq + 1);
     if ((rc = lk_store__run(c, s, "storing an item")) < 0) {
         rc = broke(store, rc);
         goto done;
@@ -255,14 +255,14 @@ int lk_store_put(struct lk_store *store, const char *id, const char *metadata, c
     if ((found && !same_image &&
          ((rc = run1(store, LK_SQL_VECTORS_DROP, item, "dropping vectors")) < 0 ||
           (rc = drop_image(store, old.image)) < 0)) ||
-        (vector != NULL && (rc = keep_vector(store, item, store->seq + 1, space, vector, dim)) < 0))
+        (vector != NULL && (rc = keep_vector(store, item, store->now.seq + 1, space, vector, dim)) < 0))
         goto done;
-    store->seq++;
-    store->items += !found;
+    store->now.seq++;
+    store->now.items += !found;
     if (created != NULL)
         *created = !found;
     if (seq != NULL)
-        *seq = store->seq;
+        *seq = store->now.seq;
     rc = 0;
 done:
     lk_buf_free(&canonical);
@@ -307,14 +307,14 @@ int lk_store_patch(struct lk_store *store, const char *id, const char *merge_pat
     (void)sqlite3_bind_int64(s, 1, old.item);
     bind_text(s, 2, (const char *)merged.data);
     (void)sqlite3_bind_int64(s, 3, now_ms());
-    (void)sqlite3_bind_int64(s, 4, store->seq + 1);
+    (void)sqlite3_bind_int64(s, 4, store->now.seq + 1);
     if ((rc = lk_store__run(&store->writer, s, "patching an item")) < 0) {
         rc = broke(store, rc);
         goto done;
     }
-    store->seq++;
+    store->now.seq++;
     if (seq != NULL)
-        *seq = store->seq;
+        *seq = store->now.seq;
 done:
     free(old.metadata);
     lk_buf_free(&patch);
@@ -332,14 +332,15 @@ int lk_store_delete(struct lk_store *store, const char *id, int64_t *seq) {
         return rc;
     if ((s = lk_store__statement(&store->writer, LK_SQL_DELETED)) == NULL)
         return broke(store, store->writer.status);
-    (void)sqlite3_bind_int64(s, 1, store->seq + 1);
+    (void)sqlite3_bind_int64(s, 1, store->now.seq + 1);
     bind_text(s, 2, id);
     if ((rc = lk_store__run(&store->writer, s, "recording a delete")) < 0)
         return broke(store, rc);
-    store->seq++;
-    store->items--;
+    store->now.seq++;
+    store->now.items--;
+    store->now.deletes++;
     if (seq != NULL)
-        *seq = store->seq;
+        *seq = store->now.seq;
     return 0;
 }
 
@@ -355,9 +356,9 @@ int lk_store_put_vector(struct lk_store *store, const char *id, int64_t seq, con
         return rc;
     if (old.image_seq > seq)
         return lk_err(LK_ECONFLICT, "the image of '%s' was replaced meanwhile", id);
-    if ((rc = keep_vector(store, old.item, store->seq + 1, space, vector, dim)) < 0)
+    if ((rc = keep_vector(store, old.item, store->now.seq + 1, space, vector, dim)) < 0)
         return rc;
-    store->seq++;
+    store->now.seq++;
     return 0;
 }
 
