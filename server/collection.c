@@ -287,11 +287,13 @@ int lk_collection_embedding(struct lk_collection *c, struct lk_generation *g, st
     return rc;
 }
 
-int lk_collection_retry_after(struct lk_collection *c) {
+int lk_collection_retry_after(struct lk_collection *c, int asking) {
     struct lk_generation *g = lk_collection_pin(c);
     struct lk_batcher_stats stats;
     lk_batcher_stats(g->batcher, &stats);
     lk_generation_release(g);
-    double seconds = stats.images_per_second > 0 ? ceil(stats.waiting / stats.images_per_second) : 1;
+    double seconds = stats.images_per_second > 0
+                         ? ceil((stats.waiting > asking ? stats.waiting : asking) / stats.images_per_second)
+                         : 1;
     return seconds < 1 ? 1 : seconds > 3600 ? 3600 : (int)seconds;
 }

@@ -51,8 +51,9 @@ void lk_collection_pin_both(struct lk_collection *c, struct lk_generation **curr
 int lk_collection_embedding(struct lk_collection *c, struct lk_generation *g, struct lk_embedding *e, size_t count,
                             int writes);
 
-/* Seconds until a request that was refused may come again: what waits, by the measured rate; at least 1. */
-int lk_collection_retry_after(struct lk_collection *c);
+/* Seconds until a request that was refused may come again: what waits (of the batcher's queue or `asking`, whichever is
+ * more), by the measured rate; at least 1. */
+int lk_collection_retry_after(struct lk_collection *c, int asking);
 
 /* --- what a publication changes; by its thread, or at the start ---------------------------------------------------- */
 

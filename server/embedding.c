@@ -171,10 +171,12 @@ static int refused(struct lk_fault *f, int rc) {
 /* A place in the queue before the picture is decoded. A patient embedding takes one at a time and waits for it; the
  * others took them all when they began. */
 static int take_place(struct lk_embedding *e, struct lk_picture *p) {
-    if (e->deadline_ns && lk_now_ns() >= e->deadline_ns) {
+    int late = e->deadline_ns && lk_now_ns() >= e->deadline_ns;
+    if (late || (e->gone && e->gone(e->arg))) {
         if (!e->patient)
             lk_batcher_give_back(e->targets[0]->batcher, 1, e->bulk);
-        return lk_fault_set(&p->fault, LK_API_DEADLINE_EXCEEDED, NULL, "the deadline passed before decoding");
+        return late ? lk_fault_set(&p->fault, LK_API_DEADLINE_EXCEEDED, NULL, "the deadline passed before decoding")
+                    : lk_fault_set(&p->fault, LK_API_DRAINING, NULL, "the client left");
     }
     if (!e->patient)
         return 0;

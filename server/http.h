@@ -33,6 +33,9 @@ struct lk_http_app {
     size_t n_routes;
     void *context; /* request->context */
     struct lk_work *work;
+    /* Asked on the connection thread when the headers of a request with a body are there, before any of the body is read:
+     * negative refuses it with the fault. NULL: everything is let in. */
+    int (*admit)(struct lk_request *r, struct lk_fault *f);
     int (*retry_after)(void *context); /* seconds, for 429 and 503; may be NULL */
 };
 
@@ -47,9 +50,10 @@ struct lk_request {
     /* the route's own state, freed after the answer was sent or when the client left */
     void *state;
     void (*state_free)(void *state);
-    /* what the app holds for the request, let go after that */
+    /* what the app holds for the request; let go after that, when let_go is set */
     void *held;
-    void (*let_go)(void *held);
+    int admitted;
+    void (*let_go)(struct lk_request *r);
     struct lk_request_private *http; /* http_internal.h */
 };
 

@@ -93,6 +93,8 @@ static int check_body(struct lk_request_private *p, int has_length, uint64_t len
                             "compressed bodies are not supported");
     if (has_length && length == 0)
         return lk_fault_set(&p->fault, LK_API_EMPTY_BODY, NULL, "the body is empty");
+    if (p->http->app.admit && p->http->app.admit(&p->r, &p->fault))
+        return LK_EFAIL;
     if (kind != LK_BODY_WHOLE)
         return 0;
     if (has_length && length > (uint64_t)o->max_body)
@@ -247,7 +249,7 @@ void lk_http_request_free(struct lk_request_private *p, int sent) {
     if (p->r.state_free)
         p->r.state_free(p->r.state);
     if (p->r.let_go)
-        p->r.let_go(p->r.held);
+        p->r.let_go(&p->r);
     lk_budget_give(&http->bodies, p->reserved);
     lk_query_free(&p->r.query);
     lk_buf_free(&p->r.body);

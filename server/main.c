@@ -11,7 +11,10 @@
 #include "publish.h"
 #include "routes.h"
 
-static int retry_after(void *context) { return lk_collection_retry_after(((struct lk_server *)context)->collection); }
+static int retry_after(void *context) {
+    struct lk_server *server = context;
+    return lk_collection_retry_after(server->collection, __atomic_load_n(&server->asking, __ATOMIC_RELAXED));
+}
 
 /* Descriptors for every connection that the configuration allows, if the system lets us have them. */
 static void raise_descriptors(long long connections) {
@@ -53,7 +56,7 @@ static int serve(const struct lk_config *config, const sigset_t *stop) {
     if ((rc = lk_config_work(config, &work)) == 0) {
         struct lk_collection_options collection = lk_config_collection(config, &work);
         struct lk_http_options options = lk_config_http(config);
-        struct lk_http_app app = {lk_routes, lk_routes_count, &server, &work, retry_after};
+        struct lk_http_app app = {lk_routes, lk_routes_count, &server, &work, lk_routes_admit, retry_after};
         if ((rc = lk_collection_open(&server.collection, &collection, &work)) == 0 &&
             (rc = lk_prober_open(&server.prober, server.collection, config->ready_timeout_seconds)) == 0 &&
             (rc = lk_http_open(&http, &options, &app)) == 0) {

@@ -42,7 +42,25 @@ struct lk_collection *lk_request_collection(const struct lk_request *r) {
     return lk_request_server(r)->collection;
 }
 
-static void let_go(void *held) { lk_generation_release(held); }
+static void let_go(struct lk_request *r) {
+    lk_generation_release(r->held);
+    if (r->admitted)
+        __atomic_sub_fetch(&lk_request_server(r)->asking, 1, __ATOMIC_RELAXED);
+}
+
+int lk_routes_admit(struct lk_request *r, struct lk_fault *f) {
+    struct lk_server *s = lk_request_server(r);
+    if (r->route->handle != lk_route_embed && r->route->handle != lk_route_neighbors &&
+        r->route->handle != lk_route_put_item)
+        return 0;
+    int limit = (int)(s->config->queue + s->config->max_batch);
+    r->admitted = 1;
+    r->let_go = let_go;
+    return __atomic_add_fetch(&s->asking, 1, __ATOMIC_RELAXED) <= limit
+               ? 0
+               : lk_fault_set(f, LK_API_OVERLOADED, NULL,
+                              "%d requests wait already, as many as --queue and --max-batch allow", limit);
+}
 
 struct lk_generation *lk_request_next_generation(struct lk_request *r) {
     lk_generation_release(r->held);

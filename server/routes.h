@@ -17,12 +17,17 @@ struct lk_server {
     const struct lk_config *config;
     struct lk_collection *collection;
     struct lk_prober *prober;
+    int asking;   /* requests that wait for the engine, or may come to; changed atomically */
     int uploads;  /* POST /items that run; changed atomically */
     int arrivals; /* PUT /model that have begun; changed atomically */
 };
 
 extern const struct lk_route lk_routes[];
 extern const size_t lk_routes_count;
+
+/* lk_http_app.admit: a request that would wait behind more others than the queue has places is refused before its body is
+ * read, so that refusing costs next to nothing. */
+int lk_routes_admit(struct lk_request *r, struct lk_fault *f);
 
 void lk_route_embed(struct lk_request *r);
 void lk_route_neighbors(struct lk_request *r);
