@@ -55,3 +55,22 @@ void lk_generation_release(struct lk_generation *g) {
     if (g && __atomic_sub_fetch(&g->holders, 1, __ATOMIC_ACQ_REL) == 0)
         lk_work_do(g->work, close_generation, g);
 }
+
+void lk_generation_canary(const struct lk_generation *g, uint8_t *pixels) {
+    size_t n = (size_t)g->side * (size_t)g->side * 3;
+    for (size_t i = 0; i < n; i++)
+        pixels[i] = (uint8_t)(i * 37 + i / 96 * 11);
+}
+
+int lk_generation_check(struct lk_generation *g) {
+    uint8_t *pixels = lk_calloc((size_t)g->side * (size_t)g->side, 3);
+    float *vector = lk_calloc((size_t)g->dim, sizeof *vector);
+    int rc = pixels && vector ? 0 : LK_ENOMEM;
+    if (rc == 0) {
+        lk_generation_canary(g, pixels);
+        rc = lk_batcher_embed(g->batcher, pixels, vector);
+    }
+    free(pixels);
+    free(vector);
+    return rc;
+}

@@ -33,4 +33,9 @@ void lk_generation_hold(struct lk_generation *g);
 /* The last one frees it, on the work pool, since a batcher cannot be closed by its own thread. NULL is fine. */
 void lk_generation_release(struct lk_generation *g);
 
+/* The canary: some picture, pixels[side][side][3]. A plain one could hide a broken layer. */
+void lk_generation_canary(const struct lk_generation *g, uint8_t *pixels);
+/* 0 when the canary comes back as a unit vector, else why not. Waits. */
+int lk_generation_check(struct lk_generation *g);
+
 #endif

@@ -73,8 +73,7 @@ static int probe(struct lk_prober *p, char *text, size_t size) {
         snprintf(text, size, "memory ran out");
         return LK_ENOMEM;
     }
-    for (size_t i = 0; i < picture; i++) /* some picture: a plain one could hide a broken layer */
-        c->pixels[i] = (uint8_t)(i * 37 + i / 96 * 11);
+    lk_generation_canary(c->generation, c->pixels);
     c->prober = p;
     atomic_store(&c->holders, 2);
     c->entry = (struct lk_batch_entry){.pixels = c->pixels, .vector = c->vector, .done = came_back, .arg = c};

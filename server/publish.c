@@ -14,6 +14,7 @@
 #include "reembed.h"
 
 #define DROP 2000 /* vectors a transaction */
+#define PIECE ((size_t)1 << 20)
 
 struct lk_publisher {
     struct lk_collection *collection;
@@ -21,9 +22,11 @@ struct lk_publisher {
     int thread_runs;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
-    int busy;   /* a publication was accepted and is not over */
-    char *path; /* its file; owned; NULL while it is being checked, and after it was taken */
-    int path_is_ours, closing;
+    int busy;     /* a publication is being checked, or was accepted and is not over */
+    int accepted; /* and the thread has not taken it yet */
+    struct lk_arrival *arrival;
+    char *path; /* its file, owned; NULL: --model */
+    int closing;
     int cancel; /* changed atomically */
     struct lk_publish_status status;
     struct lk_reembed reembed; /* whose counters status reads while it runs */
@@ -80,13 +83,21 @@ static void tidy_folder(struct lk_collection *c, int at_start) {
     free(folder);
 }
 
+/* The thread has something better to do than tidying up. */
+static int wanted(struct lk_publisher *p) {
+    pthread_mutex_lock(&p->mutex);
+    int yes = p->accepted || p->closing;
+    pthread_mutex_unlock(&p->mutex);
+    return yes;
+}
+
 /* Vectors of models that do not serve, a short transaction after another. */
 static void drop_vectors(struct lk_publisher *p) {
     struct lk_collection *c = p->collection;
     struct lk_generation *g = lk_collection_pin(c);
     int dropped = DROP, rc = 0;
     long long all = 0;
-    while (dropped == DROP && rc == 0 && !__atomic_load_n(&p->cancel, __ATOMIC_RELAXED)) {
+    while (dropped == DROP && rc == 0 && !wanted(p)) {
         if ((rc = lk_store_begin(c->store)))
             break;
         (void)lk_store_drop_vectors(c->store, g->serving.space, DROP, &dropped);
@@ -100,6 +111,33 @@ static void drop_vectors(struct lk_publisher *p) {
     else if (all)
         lk_log_info("dropped %lld vectors of models that do not serve", all);
     lk_generation_release(g);
+}
+
+/* --model as it is now, as one of ours: read, never mapped, since it may be written again meanwhile. */
+static int copy_model(struct lk_publisher *p, char **copied) {
+    struct lk_collection *c = p->collection;
+    char *folder = lk_publish_in_folder(c, NULL), *arriving = lk_publish_in_folder(c, LK_PUBLISH_ARRIVING "reload");
+    char *piece = lk_calloc(PIECE, 1), sha256[65];
+    struct lk_fs_writer w = {.fd = -1};
+    FILE *f = NULL;
+    int rc = folder && arriving && piece ? lk_fs_mkdir_parents(folder) : LK_ENOMEM;
+    if (rc == 0 && !(f = fopen(c->options.model_path, "rbe")))
+        rc = lk_err(LK_EIO, "%s: cannot open: %s", c->options.model_path, strerror(errno));
+    if (rc == 0)
+        rc = lk_fs_writer_begin(&w, arriving);
+    for (size_t n; rc == 0 && (n = fread(piece, 1, PIECE, f)) > 0;)
+        rc = lk_fs_writer_append(&w, piece, n);
+    if (rc == 0 && ferror(f))
+        rc = lk_err(LK_EIO, "%s: cannot read: %s", c->options.model_path, strerror(errno));
+    if (f)
+        fclose(f);
+    if (rc == 0 && (rc = lk_fs_writer_commit(&w)) == 0 && (rc = lk_fs_sha256(sha256, arriving)) == 0)
+        rc = (*copied = lk_publish_path(c, sha256)) ? lk_fs_rename(arriving, *copied) : LK_ENOMEM;
+    lk_fs_writer_abort(&w);
+    free(folder);
+    free(arriving);
+    free(piece);
+    return rc;
 }
 
 /* --- one publication ------------------------------------------------------------------------------------------------- */
@@ -154,6 +192,10 @@ static int publish(struct lk_publisher *p, const char *path, int ours) {
     int rc = load(p, path, ours, &coming);
     if (rc)
         return rc;
+    if ((rc = lk_generation_check(coming))) {
+        lk_generation_release(coming);
+        return rc;
+    }
     pthread_mutex_lock(&p->mutex);
     snprintf(p->status.model, sizeof p->status.model, "%s", coming->serving.model_name);
     p->status.unchanged = same_vectors(c, coming);
@@ -166,7 +208,7 @@ static int publish(struct lk_publisher *p, const char *path, int ours) {
     }
     lk_log_info("publishing model \"%s\" in %s", coming->serving.model_name, lk_engine_precision(coming->engine));
     lk_collection_expect(c, coming);
-    if ((rc = embed(p, coming)) == 0) {
+    if ((rc = embed(p, coming)) == 0 && (rc = lk_generation_check(coming)) == 0) {
         set_state(p, LK_PUBLISH_SWITCHING);
         rc = lk_collection_switch(c, coming); /* takes over our hold, if it succeeds */
     }
@@ -178,9 +220,24 @@ static int publish(struct lk_publisher *p, const char *path, int ours) {
     return 0;
 }
 
-static void run_one(struct lk_publisher *p, char *path, int ours) {
+/* From the file to the switch; path: NULL for --model. */
+static int run_from_file(struct lk_publisher *p, const char *path) {
+    char *copied = NULL;
+    int rc = path ? 0 : copy_model(p, &copied);
+    if (rc == 0 && (rc = publish(p, path ? path : copied, path != NULL)) && copied)
+        lk_err_prefix(rc, "%s, read again", p->collection->options.model_path);
+    free(copied);
+    return rc;
+}
+
+static void run_one(struct lk_publisher *p, char *path) {
     struct lk_collection *c = p->collection;
-    int rc = publish(p, path, ours);
+    char why[512] = "";
+    int rc = run_from_file(p, path);
+    if (rc)
+        snprintf(why, sizeof why, "%s", lk_error());
+    if (!__atomic_load_n(&p->cancel, __ATOMIC_RELAXED))
+        tidy_folder(c, 0); /* while no other publication can have put its file there */
     struct lk_generation *g = lk_collection_pin(c);
     pthread_mutex_lock(&p->mutex);
     p->status.items = p->reembed.total;
@@ -188,22 +245,71 @@ static void run_one(struct lk_publisher *p, char *path, int ours) {
     p->status.failed = __atomic_load_n(&p->reembed.failed, __ATOMIC_RELAXED);
     p->status.finished_ms = unix_ms();
     if (rc)
-        snprintf(p->status.error, sizeof p->status.error, "%s", lk_error());
+        snprintf(p->status.error, sizeof p->status.error, "%s", why);
     else
         p->status.to = g->serving.generation;
     p->status.state = rc ? LK_PUBLISH_FAILED : LK_PUBLISH_DONE;
+    p->busy = 0; /* who reads that it is over may begin another */
     pthread_mutex_unlock(&p->mutex);
     if (rc)
         lk_log_error("the model was not published, generation %lld serves on: %s", (long long)g->serving.generation,
-                     lk_error());
+                     why);
     else
         lk_log_info("generation %lld serves: model \"%s\"", (long long)g->serving.generation, g->serving.model_name);
     lk_generation_release(g);
-    if (!__atomic_load_n(&p->cancel, __ATOMIC_RELAXED)) {
-        tidy_folder(c, 0);
-        drop_vectors(p);
-    }
+    drop_vectors(p);
     free(path);
+}
+
+static void give_up(struct lk_publisher *p) {
+    pthread_mutex_lock(&p->mutex);
+    p->busy = 0;
+    pthread_mutex_unlock(&p->mutex);
+}
+
+/* After reserve(); takes `path` over. */
+static int64_t start(struct lk_publisher *p, char *path) {
+    struct lk_generation *g = lk_collection_pin(p->collection);
+    pthread_mutex_lock(&p->mutex);
+    int64_t operation = p->status.operation + 1;
+    p->status = (struct lk_publish_status){
+        .state = LK_PUBLISH_LOADING, .operation = operation, .from = g->serving.generation, .started_ms = unix_ms()};
+    p->reembed = (struct lk_reembed){0};
+    p->path = path;
+    pthread_mutex_unlock(&p->mutex);
+    lk_generation_release(g);
+    return operation;
+}
+
+/* The file as one of ours: a model that can serve, under the name of its hash. */
+static int adopt(struct lk_publisher *p, struct lk_arrival *arrival, char **name) {
+    struct lk_model model = {0};
+    char sha256[65];
+    int rc = lk_fs_writer_commit(&arrival->file);
+    if (rc)
+        return rc;
+    rc = lk_model_load(&model, arrival->path, p->collection->options.engine.image_size);
+    lk_model_free(&model);
+    if (rc || (rc = lk_fs_sha256(sha256, arrival->path)))
+        return rc;
+    *name = lk_publish_path(p->collection, sha256);
+    return *name ? lk_fs_rename(arrival->path, *name) : LK_ENOMEM;
+}
+
+/* 0: its file is to be published. Its owner is told, and may be gone. */
+static int receive(struct lk_publisher *p, struct lk_arrival *arrival) {
+    char *name = NULL;
+    int rc = adopt(p, arrival, &name);
+    if (rc) {
+        if (unlink(arrival->path) && errno != ENOENT)
+            lk_log_warn("cannot remove \"%s\": %s", arrival->path, strerror(errno));
+        free(name);
+        give_up(p);
+    } else {
+        start(p, name);
+    }
+    arrival->done(arrival, rc, rc ? lk_error() : NULL);
+    return rc;
 }
 
 static void *run(void *arg) {
@@ -211,17 +317,20 @@ static void *run(void *arg) {
     drop_vectors(p);
     pthread_mutex_lock(&p->mutex);
     for (;;) {
-        while (!p->path && !p->closing)
+        while (!p->accepted && !p->closing)
             pthread_cond_wait(&p->changed, &p->mutex);
         if (p->closing)
             break;
-        char *path = p->path;
-        int ours = p->path_is_ours;
-        p->path = NULL;
+        struct lk_arrival *arrival = p->arrival;
+        p->arrival = NULL;
+        p->accepted = 0;
         pthread_mutex_unlock(&p->mutex);
-        run_one(p, path, ours);
+        if (!arrival || receive(p, arrival) == 0) {
+            char *path = p->path;
+            p->path = NULL;
+            run_one(p, path);
+        }
         pthread_mutex_lock(&p->mutex);
-        p->busy = 0;
     }
     pthread_mutex_unlock(&p->mutex);
     return NULL;
@@ -274,64 +383,27 @@ static int reserve(struct lk_publisher *p) {
     return rc;
 }
 
-static void give_up(struct lk_publisher *p) {
-    pthread_mutex_lock(&p->mutex);
-    p->busy = 0;
-    pthread_mutex_unlock(&p->mutex);
-}
-
-/* After reserve(); takes `path` over. */
-static int64_t start(struct lk_publisher *p, char *path, int ours) {
-    struct lk_generation *g = lk_collection_pin(p->collection);
-    pthread_mutex_lock(&p->mutex);
-    int64_t operation = p->status.operation + 1;
-    p->status = (struct lk_publish_status){
-        .state = LK_PUBLISH_LOADING, .operation = operation, .from = g->serving.generation, .started_ms = unix_ms()};
-    p->reembed = (struct lk_reembed){0};
-    p->path = path;
-    p->path_is_ours = ours;
-    pthread_cond_broadcast(&p->changed);
-    pthread_mutex_unlock(&p->mutex);
-    lk_generation_release(g);
-    return operation;
-}
-
 int lk_publish_reload(struct lk_publisher *p, int64_t *operation) {
     int rc = reserve(p);
     if (rc)
         return rc;
-    char *path = lk_strdup(p->collection->options.model_path);
-    if (!path) {
-        give_up(p);
-        return LK_ENOMEM;
-    }
-    *operation = start(p, path, 0);
+    *operation = start(p, NULL);
+    pthread_mutex_lock(&p->mutex);
+    p->accepted = 1;
+    pthread_cond_broadcast(&p->changed);
+    pthread_mutex_unlock(&p->mutex);
     return 0;
 }
 
-/* The file as one of ours: a model that can serve, under the name of its hash. */
-static int adopt(struct lk_publisher *p, const char *path, char **name) {
-    struct lk_model model = {0};
-    char sha256[65];
-    int rc = lk_model_load(&model, path, p->collection->options.engine.image_size);
-    lk_model_free(&model);
-    if (rc || (rc = lk_fs_sha256(sha256, path)))
+int lk_publish_arrived(struct lk_publisher *p, struct lk_arrival *arrival) {
+    int rc = reserve(p);
+    if (rc)
         return rc;
-    *name = lk_publish_path(p->collection, sha256);
-    return *name ? lk_fs_rename(path, *name) : LK_ENOMEM;
-}
-
-int lk_publish_file(struct lk_publisher *p, const char *path, int64_t *operation) {
-    char *name = NULL;
-    int rc = reserve(p), reserved = rc == 0;
-    if (rc || (rc = adopt(p, path, &name))) {
-        unlink(path);
-        free(name);
-        if (reserved)
-            give_up(p);
-        return rc;
-    }
-    *operation = start(p, name, 1);
+    pthread_mutex_lock(&p->mutex);
+    p->arrival = arrival;
+    p->accepted = 1;
+    pthread_cond_broadcast(&p->changed);
+    pthread_mutex_unlock(&p->mutex);
     return 0;
 }
 

@@ -9,6 +9,7 @@
 
 #include <stdint.h>
 
+#include "base/fs.h"
 #include "collection.h"
 
 enum lk_publish_state {
@@ -47,9 +48,18 @@ char *lk_publish_path(const struct lk_collection *collection, const char *sha256
 
 /* Publishes the --model file, as it is now. LK_EBUSY: another publication runs. */
 int lk_publish_reload(struct lk_publisher *p, int64_t *operation);
-/* Publishes a file that lies complete and synced at `path` in the folder of published models, with a name that begins with
- * LK_PUBLISH_ARRIVING; it is checked, renamed after its hash and owned from here on, also on failure. LK_EBUSY; LK_EFORMAT, LK_EUNSUPPORTED: no model that can serve. */
-int lk_publish_file(struct lk_publisher *p, const char *path, int64_t *operation);
+/* A file that was received whole: by whom it is owned until done(). */
+struct lk_arrival {
+    struct lk_fs_writer file; /* of a path in the folder of published models that begins with LK_PUBLISH_ARRIVING */
+    const char *path;
+    /* once, on the publisher's thread; short. 0: it is published; else a negative lk_status and its sentence: LK_EFORMAT,
+     * LK_EUNSUPPORTED (no model that can serve), or what the disk says. The file is the publisher's, or gone. */
+    void (*done)(struct lk_arrival *arrival, int status, const char *error);
+    void *arg;
+};
+/* Brings it to the disk, checks it, renames it after its hash and publishes it. All of that takes seconds, so it is done
+ * on the publisher's thread, and done() follows. LK_EBUSY: another publication runs, LK_ECANCELLED; then it does not. */
+int lk_publish_arrived(struct lk_publisher *p, struct lk_arrival *arrival);
 void lk_publish_status(struct lk_publisher *p, struct lk_publish_status *out);
 
 #endif

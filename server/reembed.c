@@ -9,9 +9,10 @@
 #include "base/err.h"
 #include "base/log.h"
 
-#define PAGE 256 /* items named in one short transaction */
-#define SLICE 64 /* pictures embedded together */
-#define SMALL 8  /* the same beside live requests, which may have to wait for so many */
+#define PAGE 256          /* items named in one short transaction */
+#define SLICE 64          /* pictures embedded together */
+#define SMALL 32          /* the same beside live requests, at most, */
+#define SMALL_NS 12000000 /* and only as many as take about so long: that is what a request may have to wait */
 #define WAIT_NS 20000000
 #define TELL_NS 2000000000
 
@@ -26,6 +27,7 @@ struct slice {
     struct lk_reembed *job;
     struct page *page;
     size_t first, count;
+    size_t size; /* that the next one shall have */
     struct lk_buf bytes[SLICE];
     struct lk_write writes[SLICE];
     struct lk_embedding embedding;
@@ -74,26 +76,34 @@ static void read_pictures(struct slice *s) {
         struct lk_picture *p = &s->embedding.pictures[i];
         char media_type[64];
         lk_buf_clear(&s->bytes[i]);
-        if (lk_store_image(s->job->collection->store, id, &s->bytes[i], media_type))
-            lk_fault_set(&p->fault, LK_API_ITEM_NOT_FOUND, NULL, "%s", lk_error());
+        int rc = lk_store_image(s->job->collection->store, id, &s->bytes[i], media_type);
+        if (rc)
+            lk_fault_from_status(&p->fault, rc, NULL); /* LK_ENOTFOUND: deleted meanwhile */
         p->bytes = s->bytes[i].data;
         p->size = s->bytes[i].size;
     }
 }
 
-/* An item that was deleted or got another picture is no failure. */
-static void count_results(struct slice *s) {
+/* An item that was deleted or got another picture is no failure, and a picture that cannot be decoded is one of its own.
+ * What is wrong with the engine or the disk would hold for all others too, and ends the whole. */
+static int count_results(struct slice *s) {
+    int rc = 0;
     for (size_t i = 0; i < s->count; i++) {
         const struct lk_picture *p = &s->embedding.pictures[i];
         const struct lk_write *w = &s->writes[i];
-        const char *why = p->fault.error ? p->fault.message : w->error;
         if (!p->fault.error && w->status == 0) {
             __atomic_add_fetch(&s->job->embedded, 1, __ATOMIC_RELAXED);
-        } else if (p->fault.error != LK_API_ITEM_NOT_FOUND && w->status != LK_ECONFLICT && w->status != LK_ENOTFOUND) {
+        } else if (p->fault.error == LK_API_ENGINE_UNAVAILABLE || p->fault.error == LK_API_DRAINING) {
+            rc = lk_err(LK_EFAIL, "%s", p->fault.message);
+        } else if (!p->fault.error && w->status != LK_ECONFLICT && w->status != LK_ENOTFOUND) {
+            rc = lk_err(w->status, "%s", w->error); /* the catalogue cannot be written */
+        } else if (p->fault.error && p->fault.error != LK_API_ITEM_NOT_FOUND) {
             __atomic_add_fetch(&s->job->failed, 1, __ATOMIC_RELAXED);
-            lk_log_warn("the picture of item \"%s\" cannot be embedded again: %s", s->page->ids[s->first + i], why);
+            lk_log_warn("the picture of item \"%s\" cannot be embedded again: %s", s->page->ids[s->first + i],
+                        p->fault.message);
         }
     }
+    return rc;
 }
 
 static int embed_slice(struct slice *s) {
@@ -128,9 +138,9 @@ static int embed_slice(struct slice *s) {
         lk_writer_submit(s->job->collection->writer, w);
     }
     wait_for_all(s);
-    count_results(s);
+    rc = count_results(s);
     lk_embedding_close(&s->embedding);
-    return 0;
+    return rc;
 }
 
 /* Leaves the machine to others for so long that what took `busy_ns` is its share of the time. */
@@ -152,17 +162,23 @@ static void tell(struct slice *s) {
 }
 
 static int embed_page(struct slice *s) {
-    const size_t slice = s->job->share < 1 ? SMALL : SLICE;
+    const int beside = s->job->share < 1;
+    const size_t most = beside ? SMALL : SLICE;
     int rc = 0;
-    for (size_t i = 0; i < s->page->count && rc == 0; i += slice) {
+    for (size_t i = 0; i < s->page->count && rc == 0; i += s->count) {
         if (cancelled(s->job))
             return lk_err(LK_ECANCELLED, "the server stops");
         int64_t start = lk_now_ns();
         s->first = i;
-        s->count = s->page->count - i < slice ? s->page->count - i : slice;
+        s->count = s->page->count - i < s->size ? s->page->count - i : s->size;
         rc = embed_slice(s);
+        int64_t took = lk_now_ns() - start;
+        if (beside && took > SMALL_NS && s->size > 1)
+            s->size /= 2;
+        else if (!beside || took < SMALL_NS / 2)
+            s->size = 2 * s->size < most ? 2 * s->size : most;
         tell(s);
-        rest(s->job, lk_now_ns() - start);
+        rest(s->job, took);
     }
     return rc;
 }
@@ -175,6 +191,7 @@ int lk_reembed_run(struct lk_reembed *r) {
         goto done;
     s->job = r;
     s->page = page;
+    s->size = 1;
     s->told_ns = lk_now_ns();
     pthread_mutex_init(&s->mutex, NULL);
     pthread_cond_init(&s->changed, NULL);

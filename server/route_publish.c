@@ -9,15 +9,15 @@
 #include "routes.h"
 
 struct arrival {
-    struct lk_fs_writer file;
-    char *path;
+    struct lk_arrival received;
+    char *path; /* owned; received.path */
     uint64_t bytes;
     int failed; /* refused already */
 };
 
 static void arrival_free(void *state) {
     struct arrival *a = state;
-    lk_fs_writer_abort(&a->file);
+    lk_fs_writer_abort(&a->received.file);
     free(a->path);
     free(a);
 }
@@ -103,7 +103,7 @@ static struct arrival *open_arrival(struct lk_request *r, struct lk_fault *f) {
     a->path = lk_publish_in_folder(server->collection, name);
     int rc = folder && a->path ? lk_fs_mkdir_parents(folder) : LK_ENOMEM;
     if (rc == 0)
-        rc = lk_fs_writer_begin(&a->file, a->path);
+        rc = lk_fs_writer_begin(&a->received.file, a->path);
     free(folder);
     if (rc)
         lk_fault_from_status(f, rc, NULL);
@@ -121,7 +121,7 @@ void lk_route_put_model_chunk(struct lk_request *r, const void *bytes, size_t n)
         int rc;
         if (a->bytes > (uint64_t)limit)
             lk_fault_set(&f, LK_API_BODY_TOO_LARGE, NULL, "the model has more than %lld bytes", limit);
-        else if ((rc = lk_fs_writer_append(&a->file, bytes, n)))
+        else if ((rc = lk_fs_writer_append(&a->received.file, bytes, n)))
             lk_fault_from_status(&f, rc, NULL);
     }
     if (f.error) {
@@ -131,15 +131,22 @@ void lk_route_put_model_chunk(struct lk_request *r, const void *bytes, size_t n)
     }
 }
 
+static void checked(struct lk_arrival *arrival, int status, const char *error) { /* on the publisher's thread */
+    reply_accepted(arrival->arg, status ? lk_err(status, "%s", error) : 0);
+}
+
 void lk_route_put_model(struct lk_request *r) {
     struct arrival *a = r->state;
-    int64_t operation;
     if (!a) {
         lk_reply_error(r, LK_API_EMPTY_BODY, NULL, "the body is empty: it has to be a safetensors file");
         return;
     }
-    int rc = lk_fs_writer_commit(&a->file);
-    reply_accepted(r, rc ? rc : lk_publish_file(lk_request_collection(r)->publisher, a->path, &operation));
+    a->received.path = a->path;
+    a->received.done = checked;
+    a->received.arg = r;
+    int rc = lk_publish_arrived(lk_request_collection(r)->publisher, &a->received);
+    if (rc)
+        reply_accepted(r, rc);
 }
 
 void lk_route_reload_model(struct lk_request *r) {

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/buf.h"
 #include "base/err.h"
@@ -49,10 +50,17 @@ static int make_vector(struct lk_write *w, struct lk_generation *g, int slot) {
     struct lk_picture p = {.bytes = w->image, .size = w->image_bytes};
     if (!(w->made[slot] = lk_calloc((size_t)g->dim, sizeof(float))))
         return LK_ENOMEM;
-    if (lk_picture_embed(&p, g, w->made[slot])) {
+    int rc;
+    /* A full queue is waited for: without a vector the item would not be found after the switch. It empties by itself. */
+    while ((rc = lk_picture_embed(&p, g, w->made[slot])) && p.fault.error == LK_API_OVERLOADED) {
+        struct timespec pause = {.tv_nsec = 2000000};
+        nanosleep(&pause, NULL);
+        p.fault = (struct lk_fault){0};
+    }
+    if (rc) {
         free(w->made[slot]);
         w->made[slot] = NULL;
-        return lk_err(p.fault.error == LK_API_OVERLOADED ? LK_EBUSY : LK_EFAIL, "%s", p.fault.message);
+        return lk_err(LK_EFAIL, "%s", p.fault.message);
     }
     return 0;
 }
