@@ -15,7 +15,7 @@ enum {
     LINKED = 256, /* vectors linked at a time: how soon a stop is heard */
     ROUND = 16384,
     LOG_SECONDS = 10,
-    NICE = 10
+    NICE = 5
 };
 
 struct link {
