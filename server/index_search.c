@@ -363,19 +363,20 @@ static int take_row(struct search *q, size_t segment, size_t ask, const float *s
 static int scan_together(struct together *t, struct lk_index *index, size_t segment) {
     const struct lk_segment *s = t->searches[0].view->segments[segment];
     size_t ask = 0, dead;
-    int rc;
+    int rc = 0;
     (void)pthread_rwlock_rdlock(&index->gate);
     dead = s->dead;
     (void)pthread_rwlock_unlock(&index->gate);
     for (size_t i = 0; i < t->n; i++) {
         const size_t one = first_ask(&t->searches[i], s->count, dead, s->count);
-        ask = one > ask ? one : ask;
+        ask = one > ask && one <= s->count / 4 ? one : ask; /* who wants most of it looks by himself */
     }
-    ask = ask < s->count ? ask : s->count;
-    if ((rc = make_rows(t, ask)) == 0)
+    if (ask > 0 && (rc = make_rows(t, ask)) == 0)
         rc = lk_vectors_search(s->vectors, t->n, t->vectors, ask, 1, t->scores, t->slots);
     for (size_t i = 0; rc == 0 && i < t->n; i++)
-        rc = take_row(&t->searches[i], segment, ask, t->scores + i * ask, t->slots + i * ask);
+        rc = first_ask(&t->searches[i], s->count, dead, s->count) <= ask
+                 ? take_row(&t->searches[i], segment, ask, t->scores + i * ask, t->slots + i * ask)
+                 : scan_segment(&t->searches[i], s, 0);
     return rc;
 }
 
