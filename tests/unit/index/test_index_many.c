@@ -31,7 +31,7 @@ static void check(const struct lk_index_options *options) {
     model_open(&asked, MOST, DIM, 32);
     LK_REQUIRE(lk_index_open(&index, DIM, options) == 0);
     for (int i = N - 1; i >= 0; i--) { /* the last first, so that order of insertion is no help */
-        if (i % 10 != 0) /* every tenth is the same, so that cuts go through ties */
+        if (i % 10 != 0)               /* every tenth is the same, so that cuts go through ties */
             model_clustered(&m, model_vector(&m, i), 50, 1);
         else
             memcpy(model_vector(&m, i), model_vector(&m, 0), DIM * sizeof(float));
