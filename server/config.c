@@ -52,7 +52,7 @@ static const struct lk_config defaults = {
     .log_requests = 1,
 };
 
-#define OPTIONS 56
+#define OPTIONS 72
 
 /* The table over one configuration; returns how many entries it has. */
 static size_t make_table(struct lk_config *c, struct lk_arg table[OPTIONS]) {
@@ -64,6 +64,11 @@ static size_t make_table(struct lk_config *c, struct lk_arg table[OPTIONS]) {
          NULL, 0},
         {LK_ARG_STRING, "listen", &c->listen, "ADDRESS:PORT", "Where to listen; port 0 takes a free one", 0, 0, NULL,
          0},
+        {LK_ARG_STRING, "keys", &c->keys, "FILE",
+         "Who may ask what: a key a line, as role, name and key; read again at SIGHUP. Without it everybody may", 0, 0,
+         NULL, 0},
+        {LK_ARG_STRING, "allowed-host", &c->allowed_host, "NAMES",
+         "Without keys: names, separated by commas, under which browsers may reach the server; *: any", 0, 0, NULL, 0},
         {LK_ARG_FLAG, "insecure-public", &c->insecure_public, NULL,
          "Listen on an address that others can reach, although nobody has to identify himself", 0, 0, NULL, 0},
         {LK_ARG_HEADING, NULL, NULL, NULL, "The engine, and the cores", 0, 0, NULL, 0},
@@ -210,10 +215,10 @@ static int parse_listen(struct lk_config *c) {
         loopback = IN6_IS_ADDR_LOOPBACK(&v6);
     else
         return lk_err(LK_EINVAL, "--listen \"%s\" names no numeric address", c->listen);
-    if (!loopback && !c->insecure_public)
+    if (!loopback && !c->keys && !c->insecure_public)
         return lk_err(LK_EINVAL,
-                      "%s can be reached by others, and nobody would have to identify himself: listen on 127.0.0.1, "
-                      "or say --insecure-public",
+                      "%s can be reached by others, and nobody would have to identify himself: give --keys, listen on "
+                      "127.0.0.1, or say --insecure-public",
                       c->address);
     return 0;
 }

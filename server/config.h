@@ -11,6 +11,7 @@
 struct lk_config {
     /* what is served, and where */
     const char *model, *catalogue, *listen;
+    const char *keys, *allowed_host;
     int insecure_public;
     /* the engine and the cores */
     const char *device, *precision;

@@ -33,6 +33,9 @@ struct lk_http_app {
     size_t n_routes;
     void *context; /* request->context */
     struct lk_work *work;
+    /* Asked on the connection thread when the headers of any request are there and its route is known: may this client ask
+     * for it? Negative refuses with the fault. NULL: everybody may. */
+    int (*identify)(struct lk_request *r, struct lk_fault *f);
     /* Asked on the connection thread when the headers of a request with a body are there, before any of the body is read:
      * negative refuses it with the fault. NULL: everything is let in. */
     int (*admit)(struct lk_request *r, struct lk_fault *f);
@@ -42,11 +45,14 @@ struct lk_http_app {
 struct lk_request {
     void *context; /* the app's */
     const struct lk_route *route;
+    const char *method; /* as received: "HEAD" too */
     struct lk_text captures[LK_ROUTE_CAPTURES];
     struct lk_query query;
     struct lk_buf body; /* LK_BODY_WHOLE */
     char id[129];
-    int64_t deadline_ns; /* CLOCK_MONOTONIC: when an answer is of no use any more */
+    char key[LK_AUTH_NAME]; /* the name of the key it came with; "" */
+    int64_t timeout_ns;     /* the client's wish, from its headers on; 0: none */
+    int64_t deadline_ns;    /* CLOCK_MONOTONIC: when an answer is of no use any more */
     /* the route's own state, freed after the answer was sent or when the client left */
     void *state;
     void (*state_free)(void *state);

@@ -58,8 +58,7 @@ struct lk_request_private {
     int discard;
     uint64_t received, reserved; /* bytes of the body; bytes taken from the budget */
     struct lk_fault fault;
-    char allow[64];
-    int64_t start_ns;
+    int64_t start_ns, headers_ns; /* its first line; its headers */
     /* the answer */
     unsigned status;
     const char *type;

@@ -63,7 +63,7 @@ static int find_route(struct lk_request_private *p) {
     struct lk_route_match match;
     int rc = lk_router_match(p->http->app.routes, p->http->app.n_routes, p->method, p->target, path, &match);
     if (rc == LK_EUNSUPPORTED) {
-        memcpy(p->allow, match.allow, sizeof p->allow);
+        lk_reply_header(&p->r, "Allow", match.allow);
         return lk_fault_set(&p->fault, LK_API_METHOD_NOT_ALLOWED, NULL, "%s", lk_error());
     }
     if (rc == LK_ENOTFOUND)
@@ -76,6 +76,8 @@ static int find_route(struct lk_request_private *p) {
         return lk_fault_from_status(&p->fault, rc, "query");
     return 0;
 }
+
+static int admit(struct lk_request_private *p) { return p->http->app.admit ? p->http->app.admit(&p->r, &p->fault) : 0; }
 
 /* What the headers say about the body, before any of it is read. */
 static int check_body(struct lk_request_private *p, int has_length, uint64_t length, int chunked) {
@@ -113,14 +115,16 @@ static int check_body(struct lk_request_private *p, int has_length, uint64_t len
 
 enum lk_http_step lk_http_headers(struct lk_request_private *p, const char *method) {
     p->begun = 1;
+    p->headers_ns = lk_now_ns();
     snprintf(p->method, sizeof p->method, "%s", method);
+    p->r.method = p->method;
     choose_id(p);
     const char *text = lk_request_header(&p->r, "Content-Length");
     uint64_t length = text ? strtoull(text, NULL, 10) : 0;
     int chunked = lk_request_header(&p->r, "Transfer-Encoding") != NULL;
     if (atomic_load(&p->http->cut))
         lk_fault_set(&p->fault, LK_API_DRAINING, NULL, "the server stops");
-    else if (find_route(p) == 0)
+    else if (find_route(p) == 0 && identify(p) == 0)
         check_body(p, text != NULL, length, chunked);
     const struct lk_http_options *o = &p->http->options;
     int stream = p->r.route && p->r.route->body == LK_BODY_STREAM && !p->fault.error;
@@ -133,8 +137,6 @@ enum lk_http_step lk_http_headers(struct lk_request_private *p, const char *meth
         return LK_HTTP_GO_ON; /* answered when the body has been read */
     p->completed = 1;
     set_phase(p, LK_HTTP_BUSY, 0);
-    if (p->allow[0])
-        lk_reply_header(&p->r, "Allow", p->allow);
     lk_reply_fault(&p->r, &p->fault);
     return LK_HTTP_ANSWER;
 }
@@ -177,7 +179,17 @@ enum lk_http_step lk_http_body(struct lk_request_private *p, const char *bytes, 
 
 static void handle_job(void *arg) {
     struct lk_request_private *p = arg;
-    p->r.route->handle(&p->r);
+    if (p->r.route->body != LK_BODY_STREAM && lk_now_ns() >= p->r.deadline_ns)
+        lk_reply_error(&p->r, LK_API_DEADLINE_EXCEEDED, NULL, "the deadline passed before the request was begun");
+    else
+        p->r.route->handle(&p->r);
+}
+
+/* The server's limit counts from the complete request, the client's from its headers on. */
+static void set_deadline(struct lk_request_private *p) {
+    p->r.deadline_ns = lk_now_ns() + (int64_t)(p->http->options.request_timeout * 1e9);
+    if (p->r.timeout_ns && p->headers_ns + p->r.timeout_ns < p->r.deadline_ns)
+        p->r.deadline_ns = p->headers_ns + p->r.timeout_ns;
 }
 
 enum lk_http_step lk_http_complete(struct lk_request_private *p) {
@@ -187,12 +199,10 @@ enum lk_http_step lk_http_complete(struct lk_request_private *p) {
         return LK_HTTP_GO_ON;
     p->completed = 1;
     set_phase(p, LK_HTTP_BUSY, 0);
-    p->r.deadline_ns = lk_now_ns() + (int64_t)(p->http->options.request_timeout * 1e9);
+    set_deadline(p);
     if (!p->fault.error && p->r.route->body == LK_BODY_WHOLE && p->r.body.size == 0)
         lk_fault_set(&p->fault, LK_API_EMPTY_BODY, NULL, "the body is empty");
     if (p->fault.error) {
-        if (p->allow[0])
-            lk_reply_header(&p->r, "Allow", p->allow);
         lk_reply_fault(&p->r, &p->fault);
         return LK_HTTP_ANSWER;
     }
@@ -231,9 +241,10 @@ static void log_request(const struct lk_request_private *p, int sent) {
     for (const char *c = p->target; *c && n + 1 < sizeof target; c++)
         target[n++] = *c > ' ' && *c < 127 && *c != '"' ? *c : '?';
     target[n] = 0;
-    lk_log_info("request id=%s method=%s target=\"%s\" status=%u in=%llu out=%zu ms=%.2f%s", p->r.id[0] ? p->r.id : "-",
-                p->method[0] ? p->method : "-", target, p->status, (unsigned long long)p->received, p->sent,
-                (double)(lk_now_ns() - p->start_ns) * 1e-6, sent ? "" : " client-left");
+    lk_log_info("request id=%s method=%s target=\"%s\" status=%u in=%llu out=%zu ms=%.2f key=%s%s",
+                p->r.id[0] ? p->r.id : "-", p->method[0] ? p->method : "-", target, p->status,
+                (unsigned long long)p->received, p->sent, (double)(lk_now_ns() - p->start_ns) * 1e-6,
+                p->r.key[0] ? p->r.key : "-", sent ? "" : " client-left");
 }
 
 void lk_http_request_free(struct lk_request_private *p, int sent) {

@@ -1,5 +1,5 @@
 /* likeness-server: opens what the configuration names, serves until SIGTERM or SIGINT, finishes what was begun. SIGHUP
- * publishes the model file again. */
+ * reads the keys and publishes the model file again. */
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/spin.h"
+#include "access.h"
 #include "publish.h"
 #include "routes.h"
 
@@ -42,6 +43,10 @@ static void wait_for_stop(struct lk_server *server, const sigset_t *stop) {
     sigaddset(&wanted, SIGHUP);
     while (sigwait(&wanted, &signal_number) == 0 && signal_number == SIGHUP) {
         int64_t operation;
+        if (server->auth && lk_auth_reload(server->auth))
+            lk_log_error("the keys stay as they were: %s", lk_error());
+        else if (server->auth)
+            lk_log_info("%zu keys", lk_auth_count(server->auth));
         lk_log_info("told to reload the model");
         if (lk_publish_reload(server->collection->publisher, &operation))
             lk_log_warn("the model is not reloaded: %s", lk_error());
@@ -52,11 +57,19 @@ static int serve(const struct lk_config *config, const sigset_t *stop) {
     struct lk_server server = {.config = config};
     struct lk_work work = {0};
     struct lk_http *http = NULL;
-    int rc;
-    if ((rc = lk_config_work(config, &work)) == 0) {
+    int rc = 0;
+    if (config->keys)
+        rc = lk_auth_open(&server.auth, config->keys);
+    if (rc == 0 && (rc = lk_config_work(config, &work)) == 0) {
         struct lk_collection_options collection = lk_config_collection(config, &work);
         struct lk_http_options options = lk_config_http(config);
-        struct lk_http_app app = {lk_routes, lk_routes_count, &server, &work, lk_routes_admit, retry_after};
+        struct lk_http_app app = {.routes = lk_routes,
+                                  .n_routes = lk_routes_count,
+                                  .context = &server,
+                                  .work = &work,
+                                  .retry_after = retry_after,
+                                  .identify = lk_access_identify,
+                                  .admit = lk_routes_admit};
         if ((rc = lk_collection_open(&server.collection, &collection, &work)) == 0 &&
             (rc = lk_prober_open(&server.prober, server.collection, config->ready_timeout_seconds)) == 0 &&
             (rc = lk_http_open(&http, &options, &app)) == 0) {
@@ -74,6 +87,7 @@ static int serve(const struct lk_config *config, const sigset_t *stop) {
     lk_prober_close(server.prober);
     lk_collection_close(server.collection);
     lk_work_close(&work);
+    lk_auth_close(server.auth);
     return rc;
 }
 

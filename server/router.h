@@ -5,6 +5,7 @@
 
 #include <stddef.h>
 
+#include "auth.h"
 #include "uri.h"
 
 #define LK_ROUTE_CAPTURES 2
@@ -20,6 +21,7 @@ struct lk_request; /* http.h */
 struct lk_route {
     const char *method;  /* "GET" answers HEAD too */
     const char *pattern; /* "/items/{id}/image" */
+    enum lk_role role;   /* the least that a key has to have, where the server has keys */
     enum lk_route_body body;
     int on_connection_thread; /* 1: does not wait or compute; 0: runs on the work pool */
     void (*handle)(struct lk_request *request);

@@ -3,6 +3,7 @@
 #ifndef LK_SERVER_ROUTES_H
 #define LK_SERVER_ROUTES_H
 
+#include "auth.h"
 #include "collection.h"
 #include "config.h"
 #include "filter.h"
@@ -17,9 +18,10 @@ struct lk_server {
     const struct lk_config *config;
     struct lk_collection *collection;
     struct lk_prober *prober;
-    int asking;   /* requests that wait for the engine, or may come to; changed atomically */
-    int uploads;  /* POST /items that run; changed atomically */
-    int arrivals; /* PUT /model that have begun; changed atomically */
+    struct lk_auth *auth; /* NULL: there are no keys, and everybody may do everything */
+    int asking;           /* requests that wait for the engine, or may come to; changed atomically */
+    int uploads;          /* POST /items that run; changed atomically */
+    int arrivals;         /* PUT /model that have begun; changed atomically */
 };
 
 extern const struct lk_route lk_routes[];

@@ -108,7 +108,7 @@ def check_documented(method, target, answer):
     if answer.status in (429, 503):
         assert int(answer.headers["retry-after"]) >= 1, answer.headers
     if pattern and method in DOCUMENT["paths"][pattern]:
-        responses = DOCUMENT["paths"][pattern][method]["responses"]
+        responses = {**DOCUMENT["x-any-responses"], **DOCUMENT["paths"][pattern][method]["responses"]}
         assert str(answer.status) in responses, f"{method} {pattern} does not document {answer.status}: {answer}"
         if answer.status < 300:
             routes_seen.add((method, pattern))
@@ -117,7 +117,7 @@ def check_documented(method, target, answer):
             assert not content or any(main == c or c == "*/*" or (c == "image/*" and main.startswith("image/"))
                                       for c in content), f"{pattern} does not document {kind}"
     else:
-        assert answer.status in (400, 404, 405), answer
+        assert str(answer.status) in DOCUMENT["x-any-responses"], answer
     assert "x-request-id" in answer.headers, answer.headers
 
 

@@ -23,7 +23,7 @@ async def read_answer(reader):
 
 
 def post(target, data):
-    return (f"POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n").encode() + data
+    return (f"POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n").encode() + data
 
 
 def test_a_thousand_concurrent_embeds():
@@ -112,7 +112,7 @@ def test_clients_that_leave_do_no_harm():
 def test_exports_are_read_at_the_clients_pace_or_not_at_all():
     with Server("--no-log-requests") as s:
         s.upload({f"{p.parent.name}/{p.name}": p.read_bytes() for p in harness.SAMPLES})
-        request = b"GET /export HTTP/1.1\r\nHost: x\r\n\r\n"
+        request = b"GET /export HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
         def open_small():
             c = socket.create_connection(("127.0.0.1", s.port))
@@ -137,7 +137,7 @@ def test_pipelined_requests_are_answered_in_order():
     with Server() as s:
         with socket.create_connection(("127.0.0.1", s.port)) as c:
             c.sendall(post("/embed", PICTURES[1]) + post("/embed", b"nonsense") + post("/neighbors", PICTURES[2])
-                      + b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                      + b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             got = b""
             while True:
                 piece = c.recv(65536)
@@ -147,7 +147,7 @@ def test_pipelined_requests_are_answered_in_order():
         assert [int(part[:3]) for part in got.split(b"HTTP/1.1 ")[1:]] == [200, 415, 200, 200]
         assert got.endswith(b'{"live":true}\n')
         with socket.create_connection(("127.0.0.1", s.port)) as c:  # one that sends no more, but waits for its answer
-            c.sendall(b"GET /items HTTP/1.1\r\nHost: x\r\n\r\n")
+            c.sendall(b"GET /items HTTP/1.1\r\nHost: localhost\r\n\r\n")
             c.shutdown(socket.SHUT_WR)
             assert c.recv(100).startswith(b"HTTP/1.1 200")
 

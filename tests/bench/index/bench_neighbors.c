@@ -151,7 +151,7 @@ static void ask(int fd, const void *request, size_t size, char answer[ANSWER]) {
 }
 
 static void wait_for_graph(int port, long items) {
-    static const char request[] = "GET /model HTTP/1.1\r\nHost: x\r\n\r\n";
+    static const char request[] = "GET /model HTTP/1.1\r\nHost: localhost\r\n\r\n";
     static char answer[ANSWER];
     const int fd = dial(port);
     const double start = now();
@@ -295,7 +295,7 @@ static void make_queries(struct bench *b, long items) {
             rc = rc || lk_buf_printf(&body, j ? ",%.9g" : "%.9g", (double)v[j]);
         rc = rc || lk_buf_printf(&body, "]}") ||
              lk_buf_printf(&b->requests[q],
-                           "POST /neighbors HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                           "POST /neighbors HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                            "Content-Length: %zu\r\n\r\n",
                            body.size) ||
              lk_buf_append(&b->requests[q], body.data, body.size);

@@ -178,7 +178,8 @@ static double through_http(const char *model, const struct lk_buf *file, double 
     struct load l = {.n = connections, .c = lk_calloc((size_t)connections, sizeof *l.c), .epoll = epoll_create1(0)};
     l.latencies = lk_calloc(1000000, sizeof(double));
     if (server < 0 || !l.c || !l.latencies ||
-        lk_buf_printf(&l.request, "POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: %zu\r\n\r\n", file->size) ||
+        lk_buf_printf(&l.request, "POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n",
+                      file->size) ||
         lk_buf_append(&l.request, file->data, file->size))
         return 0;
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};

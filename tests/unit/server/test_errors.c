@@ -83,6 +83,20 @@ static void routes_are_those_of_the_document(void) {
     json_decref(doc);
 }
 
+static void roles_are_those_of_the_document(void) {
+    json_t *doc = document();
+    LK_REQUIRE(doc != NULL);
+    for (size_t i = 0; i < lk_routes_count; i++) {
+        char method[16];
+        lower(method, sizeof method, lk_routes[i].method);
+        const json_t *operation = walk(json_object_get(doc, "paths"), lk_routes[i].pattern, method, NULL);
+        const char *role = json_string_value(json_object_get(operation, "x-role"));
+        LK_CHECK_STR(role ? role : lk_routes[i].pattern, lk_role_name(lk_routes[i].role));
+        LK_CHECK((json_object_get(operation, "security") != NULL) == (lk_routes[i].role == LK_ROLE_NONE));
+    }
+    json_decref(doc);
+}
+
 static void every_route_documents_the_errors_it_can_give(void) {
     json_t *doc = document();
     LK_REQUIRE(doc != NULL);
@@ -120,6 +134,7 @@ static void faults_become_json(void) {
 static const struct lk_case cases[] = {
     LK_CASE(error_codes_are_those_of_the_document),
     LK_CASE(routes_are_those_of_the_document),
+    LK_CASE(roles_are_those_of_the_document),
     LK_CASE(every_route_documents_the_errors_it_can_give),
     LK_CASE(faults_become_json),
 };
