@@ -90,8 +90,9 @@ static int check_key(struct lk_request *r, const struct lk_server *server, struc
     if (role == LK_ROLE_NONE)
         return unauthorized(r, f, "Bearer realm=\"likeness\", error=\"invalid_token\"", "this key is not known here");
     lk_reply_header(r, "WWW-Authenticate",
-                    wanted == LK_ROLE_WRITE ? "Bearer realm=\"likeness\", error=\"insufficient_scope\", scope=\"write\""
-                                            : "Bearer realm=\"likeness\", error=\"insufficient_scope\", scope=\"admin\"");
+                    wanted == LK_ROLE_WRITE
+                        ? "Bearer realm=\"likeness\", error=\"insufficient_scope\", scope=\"write\""
+                        : "Bearer realm=\"likeness\", error=\"insufficient_scope\", scope=\"admin\"");
     return lk_fault_set(f, LK_API_FORBIDDEN, "Authorization",
                         "this needs a key with the role %s; \"%s\" has the role %s", lk_role_name(wanted), r->key,
                         lk_role_name(role));

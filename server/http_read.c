@@ -77,7 +77,9 @@ static int find_route(struct lk_request_private *p) {
     return 0;
 }
 
-static int admit(struct lk_request_private *p) { return p->http->app.admit ? p->http->app.admit(&p->r, &p->fault) : 0; }
+static int identify(struct lk_request_private *p) {
+    return p->http->app.identify ? p->http->app.identify(&p->r, &p->fault) : 0;
+}
 
 /* What the headers say about the body, before any of it is read. */
 static int check_body(struct lk_request_private *p, int has_length, uint64_t length, int chunked) {

@@ -113,13 +113,13 @@ def test_a_client_may_leave_at_every_byte():
         small = png((1, 200, 3), 8, 8)
         body = multipart([("a", small), ("b", small)])
         requests = [
-            b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(small) + small,
-            b"PUT /items/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % len(small) + small + b"\r\n0\r\n\r\n",
-            b"POST /items HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=xXxXx\r\nContent-Length: %d\r\n\r\n"
+            b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(small) + small,
+            b"PUT /items/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % len(small) + small + b"\r\n0\r\n\r\n",
+            b"POST /items HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=xXxXx\r\nContent-Length: %d\r\n\r\n"
             % len(body) + body,
-            b'POST /neighbors HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 22\r\n\r\n{"id": "x", "k": 1}   ',
-            b"PUT /model HTTP/1.1\r\nHost: x\r\nContent-Length: 40\r\n\r\n" + b"m" * 40,
-            b"GET /export HTTP/1.1\r\nHost: x\r\n\r\n",
+            b'POST /neighbors HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 22\r\n\r\n{"id": "x", "k": 1}   ',
+            b"PUT /model HTTP/1.1\r\nHost: localhost\r\nContent-Length: 40\r\n\r\n" + b"m" * 40,
+            b"GET /export HTTP/1.1\r\nHost: localhost\r\n\r\n",
         ]
         s.embed(CAT)
         before, memory = descriptors(s), rss(s)
