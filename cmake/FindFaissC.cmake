@@ -12,8 +12,10 @@ else()
     set(cached ${plain})
 endif()
 
-find_path(FaissC_INCLUDE_DIR Index_c.h PATH_SUFFIXES faiss/c_api include/faiss/c_api HINTS ${cached})
-find_library(FaissC_LIBRARY faiss_c HINTS ${cached} PATH_SUFFIXES lib)
+find_library(FaissC_LIBRARY faiss_c PATHS ${cached} PATH_SUFFIXES lib)      # PATHS: after the system's folders
+# The headers beside that library first: Debian's libfaiss-dev has headers without a library.
+get_filename_component(beside "${FaissC_LIBRARY}" DIRECTORY)
+find_path(FaissC_INCLUDE_DIR Index_c.h HINTS "${beside}/.." PATH_SUFFIXES include/faiss/c_api faiss/c_api)
 mark_as_advanced(FaissC_INCLUDE_DIR FaissC_LIBRARY)
 if(FaissC_LIBRARY MATCHES "/faiss-([0-9.]+)-")
     set(FaissC_VERSION "${CMAKE_MATCH_1}")
