@@ -8,7 +8,7 @@
 
 #include "image/image.h"
 
-struct lk_augment {             /* one view's distribution; lk_augment_default() is byol.md's first recipe */
+struct lk_augment {             /* one view's distribution; lk_augment_default(): the default recipe's */
     int size;                   /* output side */
     float crop_min, crop_max;   /* share of the area: .08, 1 */
     float ratio_min, ratio_max; /* width / height: 3/4, 4/3; drawn log-uniform, ten tries as in torchvision */
