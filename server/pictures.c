@@ -83,17 +83,31 @@ int lk_pictures_multipart(struct lk_pictures *p, struct lk_request *r, struct lk
     return 0;
 }
 
-int lk_pictures_embedding(struct lk_pictures *p, struct lk_request *r, struct lk_embedding *e) {
-    int rc = lk_collection_embedding(lk_request_collection(r), lk_request_generation(r), e, p->count, 0);
+static int open_embedding(struct lk_request *r, struct lk_embedding *e, size_t count, int writes) {
+    int rc = lk_collection_embedding(lk_request_collection(r), lk_request_generation(r), e, count, writes);
     if (rc)
         return rc;
-    for (size_t i = 0; i < p->count; i++) {
-        e->pictures[i].bytes = p->bytes.data + p->list[i].offset;
-        e->pictures[i].size = p->list[i].size;
-        e->pictures[i].fault = p->list[i].fault;
-    }
     e->deadline_ns = r->deadline_ns;
     e->gone = lk_route_gone;
     e->arg = r;
     return 0;
+}
+
+int lk_pictures_embedding(struct lk_pictures *p, struct lk_request *r, struct lk_embedding *e) {
+    int rc = open_embedding(r, e, p->count, 0);
+    for (size_t i = 0; i < p->count && rc == 0; i++) {
+        e->pictures[i].bytes = p->bytes.data + p->list[i].offset;
+        e->pictures[i].size = p->list[i].size;
+        e->pictures[i].fault = p->list[i].fault;
+    }
+    return rc;
+}
+
+int lk_body_embedding(struct lk_request *r, struct lk_embedding *e, int writes) {
+    int rc = open_embedding(r, e, 1, writes);
+    if (rc == 0) {
+        e->pictures[0].bytes = r->body.data;
+        e->pictures[0].size = r->body.size;
+    }
+    return rc;
 }

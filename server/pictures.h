@@ -20,5 +20,7 @@ int lk_pictures_add_text(struct lk_pictures *p, const char *text, size_t n, cons
 int lk_pictures_multipart(struct lk_pictures *p, struct lk_request *r, struct lk_fault *f);
 /* Opens an embedding over them; they have to outlive it. Deadline and gone() are the request's. LK_ENOMEM. */
 int lk_pictures_embedding(struct lk_pictures *p, struct lk_request *r, struct lk_embedding *e);
+/* The same over the one picture that the request's body is; writes: what comes of it will be stored. */
+int lk_body_embedding(struct lk_request *r, struct lk_embedding *e, int writes);
 
 #endif

@@ -170,18 +170,8 @@ void lk_route_embed(struct lk_request *r) {
         lk_reply_fault(r, &f);
         return;
     }
-    if (form == LK_FORM_PICTURE) {
-        rc = lk_collection_embedding(lk_request_collection(r), lk_request_generation(r), &s->embedding, 1, 0);
-        if (rc == 0) {
-            s->embedding.pictures[0].bytes = r->body.data;
-            s->embedding.pictures[0].size = r->body.size;
-            s->embedding.deadline_ns = r->deadline_ns;
-            s->embedding.gone = lk_route_gone;
-            s->embedding.arg = r;
-        }
-    } else {
-        rc = lk_pictures_embedding(&s->pictures, r, &s->embedding);
-    }
+    rc = form == LK_FORM_PICTURE ? lk_body_embedding(r, &s->embedding, 0)
+                                 : lk_pictures_embedding(&s->pictures, r, &s->embedding);
     if (rc) {
         lk_reply_failed(r, rc);
         return;

@@ -5,7 +5,7 @@
 #include <strings.h>
 
 #include "base/err.h"
-#include "routes.h"
+#include "pictures.h"
 
 struct change { /* a PUT, PATCH or DELETE on its way */
     struct lk_buf metadata;
@@ -126,16 +126,11 @@ void lk_route_put_item(struct lk_request *r) {
         lk_reply_fault(r, &f);
         return;
     }
-    if ((rc = lk_collection_embedding(lk_request_collection(r), lk_request_generation(r), &s->embedding, 1, 1))) {
+    if ((rc = lk_body_embedding(r, &s->embedding, 1))) {
         lk_reply_failed(r, rc);
         return;
     }
-    s->embedding.pictures[0].bytes = r->body.data;
-    s->embedding.pictures[0].size = r->body.size;
-    s->embedding.deadline_ns = r->deadline_ns;
-    s->embedding.gone = lk_route_gone;
     s->embedding.done = put_embedded;
-    s->embedding.arg = r;
     lk_embedding_start(&s->embedding);
 }
 

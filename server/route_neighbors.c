@@ -154,14 +154,18 @@ void lk_route_neighbors(struct lk_request *r) {
     struct lk_fault f = {0};
     int rc;
     enum lk_body_form form = lk_request_form(r);
-    struct neighbors *s = NULL;
+    if (form == LK_FORM_MULTIPART) {
+        lk_reply_error(r, LK_API_UNSUPPORTED_MEDIA_TYPE, "Content-Type",
+                       "this route takes a picture as its body, or application/json");
+        return;
+    }
+    struct neighbors *s = open_state(r, form == LK_FORM_JSON ? 0 : 1);
+    if (!s) {
+        lk_reply_failed(r, LK_ENOMEM);
+        return;
+    }
     if (form == LK_FORM_JSON) {
-        rc = (s = open_state(r, 0)) ? read_json(r, s, &f) : lk_fault_from_status(&f, LK_ENOMEM, NULL);
-    } else if (form == LK_FORM_MULTIPART) {
-        rc = lk_fault_set(&f, LK_API_UNSUPPORTED_MEDIA_TYPE, "Content-Type",
-                          "this route takes a picture as its body, or application/json");
-    } else if (!(s = open_state(r, 1))) {
-        rc = lk_fault_from_status(&f, LK_ENOMEM, NULL);
+        rc = read_json(r, s, &f);
     } else {
         rc = read_arguments(r, s, 0, &f);
         s->asked.queries[0].picture = 0;
@@ -174,16 +178,8 @@ void lk_route_neighbors(struct lk_request *r) {
         answer_all(r);
         return;
     }
-    if (form == LK_FORM_JSON) {
-        rc = lk_pictures_embedding(&s->asked.pictures, r, &s->embedding);
-    } else if ((rc = lk_collection_embedding(lk_request_collection(r), lk_request_generation(r), &s->embedding, 1,
-                                             0)) == 0) {
-        s->embedding.pictures[0].bytes = r->body.data;
-        s->embedding.pictures[0].size = r->body.size;
-        s->embedding.deadline_ns = r->deadline_ns;
-        s->embedding.gone = lk_route_gone;
-        s->embedding.arg = r;
-    }
+    rc = form == LK_FORM_JSON ? lk_pictures_embedding(&s->asked.pictures, r, &s->embedding)
+                              : lk_body_embedding(r, &s->embedding, 0);
     if (rc) {
         lk_reply_failed(r, rc);
         return;
