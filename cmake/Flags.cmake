@@ -41,6 +41,13 @@ target_compile_options(lk_flags INTERFACE
     "$<$<COMPILE_LANGUAGE:CUDA>:SHELL:-Xcompiler=-ffp-contract=off,-Wall,-Wextra>"
     $<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<BOOL:${LK_WERROR}>>:-Werror=all-warnings>)
 
+if(LK_FUZZ)
+    if(NOT CMAKE_C_COMPILER_ID STREQUAL "Clang")
+        message(FATAL_ERROR "LK_FUZZ needs clang: scripts/fuzz, or cmake --preset fuzz")
+    endif()
+    set(LK_SANITIZE "address,undefined")
+    target_compile_options(lk_flags INTERFACE $<$<COMPILE_LANGUAGE:C>:-fsanitize=fuzzer-no-link>)
+endif()
 if(LK_SANITIZE)
     set(sanitize -fsanitize=${LK_SANITIZE} -fno-omit-frame-pointer -g)
     if(LK_SANITIZE MATCHES "undefined")

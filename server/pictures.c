@@ -1,5 +1,6 @@
 #include "pictures.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/err.h"
@@ -36,6 +37,38 @@ int lk_pictures_add_text(struct lk_pictures *p, const char *text, size_t n, cons
     }
     if (rc == 0)
         p->list[p->count - 1].size = p->bytes.size - p->list[p->count - 1].offset;
+    return rc;
+}
+
+int lk_pictures_json(struct lk_pictures *p, struct lk_buf *body, size_t max_values, size_t max_images,
+                     struct lk_fault *f) {
+    static const char *const names[] = {"images"};
+    json_t *object, *image;
+    size_t i;
+    int rc = lk_json_parse_object(&object, body->data, body->size, max_values, NULL, f);
+    lk_buf_free(body); /* Jansson has its own copy */
+    if (rc || (rc = lk_json_only(object, names, 1, f)))
+        goto done;
+    json_t *images = json_object_get(object, "images");
+    if (!json_is_array(images) || json_array_size(images) == 0)
+        rc = lk_fault_set(f, LK_API_INVALID_ARGUMENT, "images", "images has to be an array of at least one picture");
+    else if (json_array_size(images) > max_images)
+        rc = lk_fault_set(f, LK_API_TOO_MANY_IMAGES, "images", "the request holds %zu pictures; the limit is %zu",
+                          json_array_size(images), max_images);
+    if (rc)
+        goto done;
+    json_array_foreach(images, i, image) {
+        char param[32];
+        snprintf(param, sizeof param, "images[%zu]", i);
+        if (!json_is_string(image))
+            rc = lk_fault_set(f, LK_API_INVALID_ARGUMENT, param, "%s has to be a string: base64 or a data URI", param);
+        else if ((rc = lk_pictures_add_text(p, json_string_value(image), json_string_length(image), param)))
+            rc = lk_fault_from_status(f, rc, NULL);
+        if (rc)
+            goto done;
+    }
+done:
+    json_decref(object);
     return rc;
 }
 

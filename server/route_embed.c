@@ -54,35 +54,8 @@ static enum output choose_output(struct lk_request *r) {
 }
 
 static int read_json(struct embed *s, struct lk_request *r, struct lk_fault *f) {
-    static const char *const names[] = {"images"};
     const struct lk_config *config = lk_request_server(r)->config;
-    json_t *body;
-    int rc = lk_json_parse_object(&body, r->body.data, r->body.size, (size_t)config->max_json_values, NULL, f);
-    if (rc || (rc = lk_json_only(body, names, 1, f)))
-        goto done;
-    json_t *images = json_object_get(body, "images"), *image;
-    size_t i;
-    if (!json_is_array(images) || json_array_size(images) == 0)
-        rc = lk_fault_set(f, LK_API_INVALID_ARGUMENT, "images", "images has to be an array of at least one picture");
-    else if (json_array_size(images) > (size_t)config->max_images)
-        rc = lk_fault_set(f, LK_API_TOO_MANY_IMAGES, "images", "the request holds %zu pictures; the limit is %lld",
-                          json_array_size(images), config->max_images);
-    if (rc)
-        goto done;
-    lk_buf_free(&r->body); /* Jansson has its own copy */
-    json_array_foreach(images, i, image) {
-        char param[32];
-        snprintf(param, sizeof param, "images[%zu]", i);
-        if (!json_is_string(image))
-            rc = lk_fault_set(f, LK_API_INVALID_ARGUMENT, param, "%s has to be a string: base64 or a data URI", param);
-        else if ((rc = lk_pictures_add_text(&s->pictures, json_string_value(image), json_string_length(image), param)))
-            rc = lk_fault_from_status(f, rc, NULL);
-        if (rc)
-            goto done;
-    }
-done:
-    json_decref(body);
-    return rc;
+    return lk_pictures_json(&s->pictures, &r->body, (size_t)config->max_json_values, (size_t)config->max_images, f);
 }
 
 static int write_json(struct embed *s, struct lk_request *r, struct lk_buf *out) {
