@@ -18,7 +18,8 @@ void lk_pictures_free(struct lk_pictures *p);
 int lk_pictures_add_text(struct lk_pictures *p, const char *text, size_t n, const char *param);
 /* The body {"images":[base64 or data URI, ...]}, at least one and at most max_images. The body is freed as
  * soon as it was read, before the pictures take memory. */
-int lk_pictures_json(struct lk_pictures *p, struct lk_buf *body, size_t max_values, size_t max_images, struct lk_fault *f);
+int lk_pictures_json(struct lk_pictures *p, struct lk_buf *body, size_t max_values, size_t max_images,
+                     struct lk_fault *f);
 /* All parts of a multipart body. */
 int lk_pictures_multipart(struct lk_pictures *p, struct lk_request *r, struct lk_fault *f);
 /* Opens an embedding over them; they have to outlive it. Deadline and gone() are the request's. LK_ENOMEM. */

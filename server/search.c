@@ -9,7 +9,7 @@
 #define SCAN_PAGE 512      /* items of one short transaction */
 #define PROBES_LEAST 64    /* items asked about, one by one, before all are read */
 #define PROBES_MOST 8192   /* past it the index's own work in widening exceeds a reading of everything */
-#define PROBE_COST 8       /* asking for one item's metadata costs as much as reading so many in a row */
+#define PROBE_COST 16      /* asking for one item's metadata costs as much as reading so many in a row */
 #define VANISHED_RETRIES 3 /* searches again, when hits were deleted before their metadata was read */
 
 struct kept { /* an item that the filter took */
@@ -19,6 +19,7 @@ struct kept { /* an item that the filter took */
 struct run {
     const struct lk_search *s;
     /* probing */
+    struct lk_store_view *view;
     struct kept *kept; /* [n_kept], owned */
     size_t n_kept, kept_room, probes, max_probes;
     int gave_up;
@@ -58,10 +59,7 @@ static int compare_kept(const void *a, const void *b) {
 
 /* --- one item at a time, nearest first ------------------------------------------------------------------------------ */
 
-static int probe_item(void *arg, const struct lk_item *item) {
-    struct run *run = arg;
-    if (!lk_filter_match(run->s->filter, item->metadata))
-        return 0;
+static int keep_match(struct run *run, const char *id, const char *metadata) {
     if (!run->s->with_metadata)
         return 1;
     if (run->n_kept == run->kept_room) {
@@ -72,7 +70,7 @@ static int probe_item(void *arg, const struct lk_item *item) {
         run->kept = kept;
         run->kept_room = room;
     }
-    int rc = keep(&run->kept[run->n_kept], run->s, item->id, item->metadata);
+    int rc = keep(&run->kept[run->n_kept], run->s, id, metadata);
     run->n_kept += rc == 0;
     return rc ? rc : 1;
 }
@@ -83,10 +81,11 @@ static int probe(void *arg, const char *id) {
         run->gave_up = 1;
         return LK_ECANCELLED;
     }
+    const char *metadata;
     int rc = run->probes % 64 == 0 ? check_time(run->s) : 0;
-    if (rc == 0)
-        rc = lk_store_get(run->s->store, id, NULL, probe_item, run);
-    return rc == LK_ENOTFOUND ? 0 : rc; /* deleted a moment ago */
+    if (rc == 0 && (rc = lk_store_view_metadata(run->view, id, &metadata)) == 0)
+        return lk_filter_match(run->s->filter, metadata) ? keep_match(run, id, metadata) : 0;
+    return rc == LK_ENOTFOUND ? 0 : rc; /* deleted, or not there yet */
 }
 
 /* Hits into found items; takes the ids over. */
@@ -114,7 +113,10 @@ static int search_by_probing(struct run *run, struct lk_findings *out) {
     const struct lk_search *s = run->s;
     struct lk_hits hits = {0};
     lk_cores_take(s->cores, 1);
-    int rc = lk_index_search_where(s->index, s->query, s->k, s->exclude, s->min_score, probe, run, &hits);
+    int rc = lk_store_view_open(&run->view, s->store);
+    if (rc == 0)
+        rc = lk_index_search_where(s->index, s->query, s->k, s->exclude, s->min_score, probe, run, &hits);
+    lk_store_view_close(run->view);
     lk_cores_give(s->cores, 1);
     if (rc == 0)
         rc = take_hits(run, &hits, out);

@@ -52,6 +52,8 @@ static const char *const texts[LK_SQL__COUNT] = {
     [LK_SQL_VECTORS] = "SELECT " ITEM_COLUMNS ", v.data, i.item FROM items i "
                        "CROSS JOIN vectors v ON v.item = i.item AND v.space = " SPACE("?2") //
     " WHERE i.item > ?1 ORDER BY i.item LIMIT ?3",
+    [LK_SQL_VIEW] = "BEGIN",
+    [LK_SQL_METADATA] = "SELECT metadata FROM items WHERE id = ?1",
     [LK_SQL_SCAN] = "SELECT item, id, metadata FROM items WHERE item > ?1 ORDER BY item LIMIT ?2",
     [LK_SQL_CHANGES] = "SELECT v.seq, i.id, v.data FROM vectors v CROSS JOIN items i ON i.item = v.item "
                        "WHERE v.seq > ?1 AND v.space = " SPACE("?2") //

@@ -113,6 +113,14 @@ int lk_store_drop_vectors(struct lk_store *store, const char *keep, int limit, i
 int lk_store_scan(struct lk_store *store, int64_t *cursor, int limit,
                   int (*visit)(void *arg, const char *id, const char *metadata), void *arg);
 
+/* One moment of the catalogue, for many look-ups: much cheaper than a read each. It holds a connection of the pool, so keep
+ * it for a fraction of a second, and read nothing else meanwhile. */
+struct lk_store_view;
+int lk_store_view_open(struct lk_store_view **out, struct lk_store *store);
+void lk_store_view_close(struct lk_store_view *view); /* NULL is fine */
+/* An item's metadata at that moment, valid until the next call. LK_ENOTFOUND. */
+int lk_store_view_metadata(struct lk_store_view *view, const char *id, const char **metadata);
+
 /* What is served: space, generation number (never reused: next_generation is monotone), model file hash. */
 struct lk_store_serving {
     int64_t generation;

@@ -18,7 +18,8 @@ static int matches(json_t *json, const char *metadata) {
 static void check_valid(json_t *filter, const char *metadata, int got) {
     json_t *object = json_loads(metadata, JSON_REJECT_DUPLICATES, NULL);
     if (json_is_object(object)) {
-        char *compact = json_dumps(object, JSON_COMPACT), *escaped = json_dumps(object, JSON_ENSURE_ASCII | JSON_INDENT(1));
+        char *compact = json_dumps(object, JSON_COMPACT),
+             *escaped = json_dumps(object, JSON_ENSURE_ASCII | JSON_INDENT(1));
         fuzz_check(compact && escaped, "memory");
         fuzz_check(matches(filter, compact) == got && matches(filter, escaped) == got, "however it is written");
         free(compact);
@@ -45,7 +46,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             lk_filter_close(negated);
         }
         check_valid(json, metadata, got);
-        json_decref(not);
+        json_decref(not );
         json_decref(json);
         lk_filter_close(filter);
     }

@@ -6,7 +6,8 @@
 #include "image/decode.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    const struct lk_decode_limits limits = {.max_pixels = 256 * 256}, scaled = {.max_pixels = 256 * 256, .scaled_side = 8};
+    const struct lk_decode_limits limits = {.max_pixels = 256 * 256},
+                                  scaled = {.max_pixels = 256 * 256, .scaled_side = 8};
     struct lk_image_info info;
     struct lk_image image = {0}, again = {0};
     struct lk_buf png = {0};

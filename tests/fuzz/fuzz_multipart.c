@@ -39,7 +39,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct lk_buf whole = {0}, pieces = {0};
     int rc = parse(&whole, type, body, n, n ? n : 1), other = parse(&pieces, type, body, n, piece);
     fuzz_check(rc == other, "pieces end as the whole does");
-    fuzz_check(rc != 0 || (whole.size == pieces.size && (whole.size == 0 || memcmp(whole.data, pieces.data, whole.size) == 0)),
+    fuzz_check(rc != 0 ||
+                   (whole.size == pieces.size && (whole.size == 0 || memcmp(whole.data, pieces.data, whole.size) == 0)),
                "pieces give what the whole gives");
     lk_buf_free(&whole);
     lk_buf_free(&pieces);

@@ -29,9 +29,11 @@ FILTERS = [
     {"should": [{"key": "tags", "any": ["x", 1, True, None]}, {"must_not": [{"key": "\"a.b\".c", "exists": False}]}]},
     {"must_not": [{"key": "at", "range": {"gt": "2024-01-31T12:00:00.5+01:00", "lte": "2025-02-28"}}]},
     {"must": [{"must": [{"should": [{"key": "ü", "match": "\"\\\n"}]}]}]},
+    {"must": [{"key": "ß", "match": "😀"}]},
 ]
 METADATA = [
     {}, {"a": {"b": ["x", ["y", {"c": 1}]]}, "n": 1e3, "tags": [None, True, -0.0]},
+    {"ß": ["€", "😀"]},
     {"a.b": {"c": []}, "at": "2024-06-01T00:00:00Z", "n": 9007199254740993, "ü": "\"\\\n\u0007😀"},
 ]
 seeds("filter", [text(f) + "\n" + text(m) for f in FILTERS for m in METADATA] +

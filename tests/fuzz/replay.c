@@ -27,8 +27,7 @@ static void run_changed(const struct lk_buf *input) {
         memcpy(copy, input->data, input->size);
         for (uint32_t i = 0; i <= r.v[1] % 3 && n; i++) {
             struct lk_philox w = lk_rng(2, (uint64_t)c, LK_RNG_TEST, i, 0);
-            copy[w.v[0] % n] =
-                w.v[1] % 3 == 0 ? (uint8_t)special[w.v[2] % (sizeof special - 1)] : (uint8_t)w.v[2];
+            copy[w.v[0] % n] = w.v[1] % 3 == 0 ? (uint8_t)special[w.v[2] % (sizeof special - 1)] : (uint8_t)w.v[2];
         }
         run(copy, n);
     }

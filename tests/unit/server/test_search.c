@@ -142,7 +142,7 @@ static void a_filtered_search_finds_the_k_best_matches_however_rare(void) {
                 struct lk_search s = search_of(w, ks[k], filter);
                 struct lk_findings found;
                 int exclude = variant == 1 ? 1003 : -1;
-                s.min_score = variant == 2 ? 0.25f : -2;
+                s.min_score = variant == 2 ? 0.0f : -2;
                 s.exclude = exclude >= 0 ? "item1003" : NULL;
                 size_t n = expected(w, filters[f].from, filters[f].to, filters[f].tens, exclude, s.min_score, want);
                 LK_CHECK_INT(lk_search_run(&s, &found), 0);
