@@ -71,7 +71,9 @@ static int unauthorized(struct lk_request *r, struct lk_fault *f, const char *ch
 }
 
 static int check_key(struct lk_request *r, const struct lk_server *server, struct lk_fault *f) {
-    const enum lk_role wanted = r->route->role;
+    enum lk_role wanted = r->route->role;
+    if (server->config->open_metrics && r->route->handle == lk_route_metrics)
+        wanted = LK_ROLE_NONE;
     if (!server->auth || wanted == LK_ROLE_NONE)
         return 0;
     const char *header = lk_request_header(r, "Authorization");

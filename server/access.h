@@ -12,7 +12,7 @@ int lk_access_identify(struct lk_request *r, struct lk_fault *f);
 
 /* 1 when a Host header names this machine by an address, or is "localhost", or one of `allowed` ("a.example,b.example";
  * NULL: none; a member "*": any). A port is ignored. */
-int lk_access_host_is_ours(const char *host, const char *allowed);
+int lk_access_host_is_ours(const char *header, const char *allowed);
 /* 1 when an Origin header ("https://a.example:8443") is of the host and port that a Host header names. */
 int lk_access_same_origin(const char *origin, const char *host);
 

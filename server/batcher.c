@@ -124,6 +124,7 @@ static int collect(struct lk_batcher *b) {
             b->stats.dropped_late += (uint64_t)late;
             b->stats.dropped_gone += (uint64_t)gone;
             pthread_mutex_unlock(&b->mutex);
+            lk_metrics_count(b->options.metrics, late ? LK_COUNT_DROPPED_LATE : LK_COUNT_DROPPED_GONE, 1);
             entry->done(entry, LK_ECANCELLED, late ? "the deadline passed in the queue" : "the client left");
         } else {
             bulk += entry->bulk != 0;
@@ -161,8 +162,11 @@ static void compute(struct lk_batcher *b, int n) {
     double rate = 1e9 * n / (double)(took > 0 ? took : 1);
     b->stats.images_per_second = b->stats.images_per_second == 0 ? rate : 0.9 * b->stats.images_per_second + 0.1 * rate;
     pthread_mutex_unlock(&b->mutex);
+    lk_metrics_count_batch(b->options.metrics, n);
     for (int i = 0; i < n; i++) {
         struct lk_batch_entry *entry = b->batch[i];
+        lk_metrics_stage(b->options.metrics, LK_STAGE_QUEUE, start - entry->submitted_ns, entry->stages);
+        lk_metrics_stage(b->options.metrics, LK_STAGE_INFERENCE, end - start, entry->stages);
         const float *vector = b->vectors + (size_t)i * (size_t)b->dim;
         if (rc) {
             entry->done(entry, rc, lk_error());
@@ -257,6 +261,8 @@ int lk_batcher_reserve(struct lk_batcher *batcher, int n, int bulk) {
         q->reserved += n;
     else
         b->stats.refused += (uint64_t)n;
+    if (rc)
+        lk_metrics_count(b->options.metrics, LK_COUNT_REFUSED, (uint64_t)n);
     pthread_mutex_unlock(&b->mutex);
     return rc;
 }
@@ -284,12 +290,14 @@ int lk_batcher_submit(struct lk_batcher *batcher, struct lk_batch_entry *entry) 
     if (rc == 0) {
         if (b->single.count + b->bulk.count == 0)
             b->first_ns = now_ns();
+        entry->submitted_ns = now_ns();
         push(q, entry);
         int waiting = b->single.count + b->bulk.count;
         if (waiting == 1 || waiting >= b->max_batch)
             pthread_cond_signal(&b->changed);
     } else {
         b->stats.refused++;
+        lk_metrics_count(b->options.metrics, LK_COUNT_REFUSED, 1);
     }
     if (entry->reserved)
         take_places(b, q, 1);

@@ -12,14 +12,16 @@
 
 #include "cores.h"
 #include "engine.h"
+#include "metrics.h"
 
 struct lk_batcher;
 
 struct lk_batcher_options {
-    int max_batch;          /* 0: the engine's */
-    int max_delay_us;       /* 0..100000; default 500 */
-    int queue;              /* places for entries of either kind that wait or are on their way; default 1024 */
-    struct lk_cores *cores; /* NULL, or: the engine takes engine_cores of them while it computes */
+    int max_batch;              /* 0: the engine's */
+    int max_delay_us;           /* 0..100000; default 500 */
+    int queue;                  /* places for entries of either kind that wait or are on their way; default 1024 */
+    struct lk_metrics *metrics; /* may be NULL */
+    struct lk_cores *cores;     /* NULL, or: the engine takes engine_cores of them while it computes */
     int engine_cores;
 };
 
@@ -40,6 +42,8 @@ struct lk_batch_entry {    /* owned by the caller, untouched by it until done() 
     void (*done)(struct lk_batch_entry *, int status,
                  const char *error); /* exactly once, on the batcher thread; short */
     void *arg;
+    struct lk_stages *stages;    /* NULL, or: of its request, where its times are added */
+    int64_t submitted_ns;        /* the batcher's, as all below */
     struct lk_batch_entry *next; /* the batcher's */
     struct lk_batch_flow own;
 };

@@ -44,11 +44,13 @@ static const struct lk_config defaults = {
     .header_timeout_seconds = 10,
     .body_timeout_seconds = 30,
     .upload_timeout_seconds = 3600,
+    .answer_timeout_seconds = 60,
     .idle_timeout_seconds = 60,
     .request_timeout_seconds = 30,
     .ready_timeout_seconds = 5,
     .drain_seconds = 30,
     .log_level = "info",
+    .log_format = "text",
     .log_requests = 1,
 };
 
@@ -69,6 +71,7 @@ static size_t make_table(struct lk_config *c, struct lk_arg table[OPTIONS]) {
          NULL, 0},
         {LK_ARG_STRING, "allowed-host", &c->allowed_host, "NAMES",
          "Without keys: names, separated by commas, under which browsers may reach the server; *: any", 0, 0, NULL, 0},
+        {LK_ARG_FLAG, "open-metrics", &c->open_metrics, NULL, "GET /metrics needs no key", 0, 0, NULL, 0},
         {LK_ARG_FLAG, "insecure-public", &c->insecure_public, NULL,
          "Listen on an address that others can reach, although nobody has to identify himself", 0, 0, NULL, 0},
         {LK_ARG_HEADING, NULL, NULL, NULL, "The engine, and the cores", 0, 0, NULL, 0},
@@ -137,6 +140,8 @@ static size_t make_table(struct lk_config *c, struct lk_arg table[OPTIONS]) {
          86400, NULL, 0},
         {LK_ARG_REAL, "upload-timeout-seconds", &c->upload_timeout_seconds, "S", "The same for POST /items", 0.05, 1e6,
          NULL, 0},
+        {LK_ARG_REAL, "answer-timeout-seconds", &c->answer_timeout_seconds, "S",
+         "Until an answer, or the next 64k of a long one, is taken by its client", 0.05, 86400, NULL, 0},
         {LK_ARG_REAL, "idle-timeout-seconds", &c->idle_timeout_seconds, "S", "Until an idle connection is closed", 0.05,
          86400, NULL, 0},
         {LK_ARG_REAL, "request-timeout-seconds", &c->request_timeout_seconds, "S",
@@ -147,6 +152,7 @@ static size_t make_table(struct lk_config *c, struct lk_arg table[OPTIONS]) {
         {LK_ARG_HEADING, NULL, NULL, NULL, "The log", 0, 0, NULL, 0},
         {LK_ARG_CHOICE, "log-level", &c->log_level, NULL, "What is written to the standard error", 0, 0,
          "error|warn|info|debug", 0},
+        {LK_ARG_CHOICE, "log-format", &c->log_format, NULL, "A line of text, or of JSON", 0, 0, "text|json", 0},
         {LK_ARG_FLAG, "log-requests", &c->log_requests, NULL, "A line a request", 0, 0, NULL, 0},
         {LK_ARG_FLAG, "print-config", &c->print_config, NULL, "Print every setting and stop", 0, 0, NULL, 0},
     };
@@ -299,7 +305,8 @@ struct lk_collection_options lk_config_collection(const struct lk_config *c, str
                    .max_batch = (int)c->max_batch,
                    .threads = (int)c->engine_threads,
                    .image_size = (int)c->image_size},
-        .batcher = {.max_batch = (int)c->max_batch,
+        .batcher = {.metrics = work->metrics,
+                    .max_batch = (int)c->max_batch,
                     .max_delay_us = (int)c->max_delay_us,
                     .queue = (int)c->queue,
                     .cores = work->cores,
@@ -308,19 +315,21 @@ struct lk_collection_options lk_config_collection(const struct lk_config *c, str
 }
 
 struct lk_http_options lk_config_http(const struct lk_config *c) {
-    return (struct lk_http_options){.address = c->address,
-                                    .port = c->port,
-                                    .threads = (int)c->http_threads,
-                                    .connections = (int)c->connections,
-                                    .connections_per_address = (int)c->connections_per_address,
-                                    .max_body = c->max_body_bytes,
-                                    .body_memory = c->body_memory_bytes,
-                                    .header_timeout = c->header_timeout_seconds,
-                                    .body_timeout = c->body_timeout_seconds,
-                                    .upload_timeout = c->upload_timeout_seconds,
-                                    .idle_timeout = c->idle_timeout_seconds,
-                                    .request_timeout = c->request_timeout_seconds,
-                                    .log_requests = c->log_requests};
+    return (struct lk_http_options){
+        .address = c->address,
+        .port = c->port,
+        .threads = (int)c->http_threads,
+        .connections = (int)c->connections,
+        .connections_per_address = (int)c->connections_per_address,
+        .max_body = c->max_body_bytes,
+        .body_memory = c->body_memory_bytes,
+        .header_timeout = c->header_timeout_seconds,
+        .body_timeout = c->body_timeout_seconds,
+        .upload_timeout = c->upload_timeout_seconds,
+        .answer_timeout = c->answer_timeout_seconds,
+        .idle_timeout = c->idle_timeout_seconds,
+        .request_timeout = c->request_timeout_seconds,
+    };
 }
 
 struct lk_filter_limits lk_config_filter(const struct lk_config *c) {

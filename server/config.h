@@ -12,7 +12,7 @@ struct lk_config {
     /* what is served, and where */
     const char *model, *catalogue, *listen;
     const char *keys, *allowed_host;
-    int insecure_public;
+    int open_metrics, insecure_public;
     /* the engine and the cores */
     const char *device, *precision;
     double publish_share;
@@ -25,10 +25,11 @@ struct lk_config {
     long long max_filter_bytes, max_filter_depth, max_filter_conditions;
     long long max_metadata_bytes, max_model_bytes, max_k, page_limit, queue, uploads, upload_images, connections,
         connections_per_address;
-    double header_timeout_seconds, body_timeout_seconds, upload_timeout_seconds, idle_timeout_seconds;
+    double header_timeout_seconds, body_timeout_seconds, upload_timeout_seconds, answer_timeout_seconds,
+        idle_timeout_seconds;
     double request_timeout_seconds, ready_timeout_seconds, drain_seconds;
     /* the log */
-    const char *log_level;
+    const char *log_level, *log_format;
     int log_requests, print_config;
     /* made from the above by lk_config_parse */
     char address[64];

@@ -203,6 +203,7 @@ static void submit(struct lk_embedding *e, struct lk_picture *p) {
                                                 .deadline_ns = e->deadline_ns,
                                                 .gone = e->gone ? entry_gone : NULL,
                                                 .done = entry_done,
+                                                .stages = e->stages,
                                                 .arg = p};
         int rc = lk_batcher_submit(e->targets[t]->batcher, &p->entries[t]);
         if (rc == 0)
@@ -227,7 +228,9 @@ static int decode_and_submit(struct lk_embedding *e, struct lk_picture *p) {
         struct square squares[LK_EMBEDDING_TARGETS] = {{p->squares, e->targets[0]->resize, e->targets[0]->side}};
         if (e->targets[1])
             squares[1] = (struct square){p->squares + first, e->targets[1]->resize, e->targets[1]->side};
+        int64_t begun = lk_now_ns();
         rc = decode(e->work, p, squares, 1 + (e->targets[1] != NULL));
+        lk_metrics_stage(e->work->metrics, LK_STAGE_DECODE, lk_now_ns() - begun, e->stages);
     }
     if (rc) {
         lk_batcher_give_back(e->targets[0]->batcher, 1, e->bulk);

@@ -34,11 +34,12 @@ struct lk_embedding {
     struct lk_generation *targets[LK_EMBEDDING_TARGETS]; /* whose vectors are wanted; the second may be NULL. Held */
     struct lk_picture *pictures; /* [count], owned; fill bytes and size, or a fault that is known already */
     size_t count;
-    int bulk;                /* one of many: gives way to single pictures */
-    int patient;             /* waits when the queue is full, instead of failing as a whole */
-    int64_t deadline_ns;     /* CLOCK_MONOTONIC; 0: none */
-    int (*gone)(void *arg);  /* NULL, or: 1 when nobody waits for it any more */
-    void (*done)(void *arg); /* once, on the work pool: every picture has a vector or a fault */
+    int bulk;                 /* one of many: gives way to single pictures */
+    int patient;              /* waits when the queue is full, instead of failing as a whole */
+    int64_t deadline_ns;      /* CLOCK_MONOTONIC; 0: none */
+    struct lk_stages *stages; /* NULL, or: of the request, where the pictures' times are added */
+    int (*gone)(void *arg);   /* NULL, or: 1 when nobody waits for it any more */
+    void (*done)(void *arg);  /* once, on the work pool: every picture has a vector or a fault */
     void *arg;
     /* internal */
     float *vectors;

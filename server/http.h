@@ -12,6 +12,7 @@
 
 #include "base/buf.h"
 #include "errors.h"
+#include "metrics.h"
 #include "router.h"
 #include "work.h"
 
@@ -24,8 +25,16 @@ struct lk_http_options {
     int connections, connections_per_address; /* 0: no limit an address */
     int64_t max_body;                         /* bytes of a body that is collected */
     int64_t body_memory;                      /* bytes of all such bodies together */
-    double header_timeout, body_timeout, upload_timeout, idle_timeout, request_timeout; /* seconds */
-    int log_requests;
+    double header_timeout, body_timeout, upload_timeout, answer_timeout, idle_timeout, request_timeout; /* seconds */
+};
+
+/* One request that is over. */
+struct lk_http_record {
+    const char *target; /* as received */
+    unsigned status;    /* 0: none was sent, the client had left */
+    uint64_t received, sent;
+    int64_t ns;
+    int client_left; /* before the end of its answer */
 };
 
 struct lk_http_app {
@@ -40,6 +49,7 @@ struct lk_http_app {
      * negative refuses it with the fault. NULL: everything is let in. */
     int (*admit)(struct lk_request *r, struct lk_fault *f);
     int (*retry_after)(void *context); /* seconds, for 429 and 503; may be NULL */
+    void (*finished)(struct lk_request *r, const struct lk_http_record *record); /* may be NULL */
 };
 
 struct lk_request {
@@ -50,6 +60,7 @@ struct lk_request {
     struct lk_query query;
     struct lk_buf body; /* LK_BODY_WHOLE */
     char id[129];
+    struct lk_stages stages;
     char key[LK_AUTH_NAME]; /* the name of the key it came with; "" */
     int64_t timeout_ns;     /* the client's wish, from its headers on; 0: none */
     int64_t deadline_ns;    /* CLOCK_MONOTONIC: when an answer is of no use any more */
@@ -73,6 +84,17 @@ int lk_request_draining(const struct lk_request *r);
  * and then, and ends the waiting by returning 1. */
 int lk_http_drain(struct lk_http *http, double drain_seconds, int (*impatient)(void *arg), void *arg);
 void lk_http_close(struct lk_http *http); /* after lk_http_drain; NULL is fine */
+
+/* Which deadline closed a connection. */
+enum lk_http_deadline { LK_HTTP_HEADERS_LATE, LK_HTTP_BODY_LATE, LK_HTTP_IDLE, LK_HTTP_ANSWER_LATE, LK_HTTP_DEADLINES };
+const char *lk_http_deadline_name(enum lk_http_deadline deadline); /* "headers" */
+
+struct lk_http_stats {
+    int connections;
+    uint64_t accepted, body_bytes; /* since the start; in memory now */
+    uint64_t expired[LK_HTTP_DEADLINES];
+};
+void lk_request_http_stats(struct lk_request *r, struct lk_http_stats *out);
 
 /* NULL when the request has no such header. Valid as long as the request. */
 const char *lk_request_header(struct lk_request *r, const char *name);

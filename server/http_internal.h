@@ -16,7 +16,7 @@
 struct MHD_Daemon;
 struct MHD_Connection;
 
-enum lk_http_phase { LK_HTTP_WAITING, LK_HTTP_READING_BODY, LK_HTTP_BUSY };
+enum lk_http_phase { LK_HTTP_WAITING, LK_HTTP_READING_BODY, LK_HTTP_BUSY, LK_HTTP_ANSWERING };
 
 struct lk_http_connection { /* one TCP connection; fields are guarded by http->mutex */
     struct lk_http_connection *next, *previous;
@@ -44,6 +44,7 @@ struct lk_http {
     struct lk_http_connection *connections; /* list */
     int n_connections;                      /* accepted and not yet closed */
     int suspended;                          /* requests that somebody works on */
+    uint64_t accepted, expired[LK_HTTP_DEADLINES];
 };
 
 struct lk_request_private {
@@ -54,7 +55,7 @@ struct lk_request_private {
     char *target; /* as received */
     char method[16];
     int begun, completed, on_pool, answered, queued;
-    atomic_int paused;
+    atomic_int paused, gone; /* gone: it was seen that the client closed its side */
     int discard;
     uint64_t received, reserved; /* bytes of the body; bytes taken from the budget */
     struct lk_fault fault;
@@ -93,6 +94,8 @@ enum lk_http_step { LK_HTTP_GO_ON, LK_HTTP_ANSWER, LK_HTTP_CUT };
 
 /* NULL: memory ran out. */
 struct lk_request_private *lk_http_request_new(struct lk_http *http, struct lk_http_connection *c, const char *target);
+/* What its connection does now, and within how many seconds (0: no limit). */
+void lk_http_set_phase(struct lk_request_private *p, enum lk_http_phase phase, double seconds);
 enum lk_http_step lk_http_headers(struct lk_request_private *p, const char *method); /* they are complete */
 enum lk_http_step lk_http_body(struct lk_request_private *p, const char *bytes, size_t *n);
 enum lk_http_step lk_http_complete(struct lk_request_private *p); /* called again after it was answered */

@@ -40,6 +40,7 @@ static ssize_t read_stream(void *arg, uint64_t position, char *to, size_t max) {
     (void)position;
     size_t left = p->bytes.size - p->fill_offset;
     if (left) {
+        lk_http_set_phase(p, LK_HTTP_ANSWERING, p->http->options.answer_timeout);
         if (left > max)
             left = max;
         memcpy(to, p->bytes.data + p->fill_offset, left);
@@ -51,6 +52,7 @@ static ssize_t read_stream(void *arg, uint64_t position, char *to, size_t max) {
         return MHD_CONTENT_READER_END_WITH_ERROR;
     if (p->fill_end)
         return MHD_CONTENT_READER_END_OF_STREAM;
+    lk_http_set_phase(p, LK_HTTP_BUSY, 0);
     lk_http_suspend(p);
     lk_work_do(p->http->app.work, lk_http_fill_job, p);
     return 0;
@@ -78,6 +80,7 @@ static enum MHD_Result queue_answer(struct lk_request_private *p) {
         MHD_add_response_header(response, p->headers[i].name, p->headers[i].value);
     if (atomic_load(&p->http->draining))
         MHD_add_response_header(response, "Connection", "close");
+    lk_http_set_phase(p, LK_HTTP_ANSWERING, p->http->options.answer_timeout);
     enum MHD_Result result = MHD_queue_response(p->connection, p->status, response);
     MHD_destroy_response(response);
     p->queued = 1;
@@ -165,6 +168,7 @@ int lk_http_library_start(struct lk_http *http) {
     const struct lk_http_options *o = &http->options;
     unsigned threads = o->threads < 2 ? 2 : (unsigned)o->threads;
     double idle = o->idle_timeout > o->body_timeout ? o->idle_timeout : o->body_timeout;
+    idle = idle > o->answer_timeout ? idle : o->answer_timeout;
     http->daemon = MHD_start_daemon(
         MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG, 0,
         NULL, NULL, on_request, http, MHD_OPTION_EXTERNAL_LOGGER, log_library, NULL, MHD_OPTION_THREAD_POOL_SIZE,

@@ -55,6 +55,20 @@ static void nudge_if_closed(struct lk_http_connection *c) {
     shutdown(c->fd, SHUT_RD);
 }
 
+const char *lk_http_deadline_name(enum lk_http_deadline deadline) {
+    static const char *const names[LK_HTTP_DEADLINES] = {"headers", "body", "idle", "answer"};
+    return names[deadline];
+}
+
+/* Which one passed. */
+static enum lk_http_deadline deadline_of(const struct lk_http_connection *c) {
+    switch (c->phase) {
+    case LK_HTTP_READING_BODY: return LK_HTTP_BODY_LATE;
+    case LK_HTTP_ANSWERING: return LK_HTTP_ANSWER_LATE;
+    default: return c->requests == 0 || c->current ? LK_HTTP_HEADERS_LATE : LK_HTTP_IDLE;
+    }
+}
+
 /* Closes what is past its deadline. The mutex keeps descriptors from being closed and given out anew meanwhile. */
 static void watch_clock(struct lk_http *http, int look) {
     int draining = atomic_load(&http->draining), cut = atomic_load(&http->cut);
@@ -64,24 +78,26 @@ static void watch_clock(struct lk_http *http, int look) {
     for (struct lk_http_connection *c = http->connections; c; c = c->next) {
         int64_t quiet = now - (c->since_ns > drain_ns ? c->since_ns : drain_ns);
         int idle = draining && c->phase == LK_HTTP_WAITING && !c->current && quiet > IDLE_WHEN_DRAINING_NS;
+        int working = c->phase == LK_HTTP_BUSY || c->phase == LK_HTTP_ANSWERING;
         int paused = c->current && atomic_load(&c->current->paused);
-        if (look && c->phase != LK_HTTP_BUSY && !paused)
+        if (look && !working && !paused)
             nudge_if_closed(c);
-        if (c->expired || paused ||
-            !(idle || (cut && c->phase != LK_HTTP_BUSY) || (c->deadline_ns && now > c->deadline_ns)))
+        if (c->expired || paused || !(idle || (cut && !working) || (c->deadline_ns && now > c->deadline_ns)))
             continue;
         c->expired = 1;
         struct lk_fault f = {0};
+        if (!idle && !cut)
+            http->expired[deadline_of(c)]++;
         if (c->phase == LK_HTTP_READING_BODY && cut)
             lk_fault_set(&f, LK_API_DRAINING, NULL, "the server stops");
         else if (c->phase == LK_HTTP_READING_BODY)
             lk_fault_set(&f, LK_API_REQUEST_TIMEOUT, NULL, "the body did not arrive within its deadline");
-        else if ((c->requests == 0 || c->current) && !idle && !cut)
+        else if (c->phase == LK_HTTP_WAITING && (c->requests == 0 || c->current) && !idle && !cut)
             lk_fault_set(&f, LK_API_REQUEST_TIMEOUT, NULL, "the headers did not arrive within %g seconds",
                          http->options.header_timeout);
         if (f.error)
             lk_http_answer_raw(c->fd, &f);
-        if (c->current)
+        if (c->current && !working)
             c->current->status = f.error ? lk_api_http_status(f.error) : 0;
         shutdown(c->fd, SHUT_RDWR);
     }
@@ -102,6 +118,7 @@ static int accept_one(struct lk_http *http) {
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     pthread_mutex_lock(&http->mutex);
     http->n_connections++;
+    http->accepted++;
     pthread_mutex_unlock(&http->mutex);
     if (lk_http_library_add(http, fd, (struct sockaddr *)&address, size)) {
         pthread_mutex_lock(&http->mutex); /* it is closed already */

@@ -11,12 +11,24 @@
 
 int lk_request_draining(const struct lk_request *r) { return atomic_load(&r->http->http->draining); }
 
+void lk_request_http_stats(struct lk_request *r, struct lk_http_stats *out) {
+    struct lk_http *http = r->http->http;
+    pthread_mutex_lock(&http->mutex);
+    *out = (struct lk_http_stats){.connections = http->n_connections, .accepted = http->accepted};
+    memcpy(out->expired, http->expired, sizeof out->expired);
+    pthread_mutex_unlock(&http->mutex);
+    out->body_bytes = lk_budget_used(&http->bodies);
+}
+
 int lk_request_gone(struct lk_request *r) {
     struct lk_request_private *p = r->http;
     if (atomic_load(&p->http->cut))
         return 1;
     struct pollfd fd = {.fd = p->conn->fd, .events = POLLRDHUP};
-    return poll(&fd, 1, 0) > 0 && (fd.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+    int gone = poll(&fd, 1, 0) > 0 && (fd.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+    if (gone)
+        atomic_store(&p->gone, 1);
+    return gone;
 }
 
 void lk_request_pause(struct lk_request *r) {
@@ -49,7 +61,7 @@ static void choose_id(struct lk_request_private *p) {
             (unsigned long long)(p->http->id_seed + atomic_fetch_add(&p->http->id_next, 1) * 0x9E3779B97F4A7C15ull));
 }
 
-static void set_phase(struct lk_request_private *p, enum lk_http_phase phase, double seconds) {
+void lk_http_set_phase(struct lk_request_private *p, enum lk_http_phase phase, double seconds) {
     pthread_mutex_lock(&p->http->mutex);
     p->conn->phase = phase;
     p->conn->since_ns = lk_now_ns();
@@ -130,7 +142,7 @@ enum lk_http_step lk_http_headers(struct lk_request_private *p, const char *meth
         check_body(p, text != NULL, length, chunked);
     const struct lk_http_options *o = &p->http->options;
     int stream = p->r.route && p->r.route->body == LK_BODY_STREAM && !p->fault.error;
-    set_phase(p, LK_HTTP_READING_BODY, stream ? o->upload_timeout : o->body_timeout);
+    lk_http_set_phase(p, LK_HTTP_READING_BODY, stream ? o->upload_timeout : o->body_timeout);
     if (!p->fault.error)
         return LK_HTTP_GO_ON;
     p->discard = 1;
@@ -138,7 +150,7 @@ enum lk_http_step lk_http_headers(struct lk_request_private *p, const char *meth
     if (!waits_for_us && !chunked && length <= LK_HTTP_DISCARD_MAX)
         return LK_HTTP_GO_ON; /* answered when the body has been read */
     p->completed = 1;
-    set_phase(p, LK_HTTP_BUSY, 0);
+    lk_http_set_phase(p, LK_HTTP_BUSY, 0);
     lk_reply_fault(&p->r, &p->fault);
     return LK_HTTP_ANSWER;
 }
@@ -200,7 +212,7 @@ enum lk_http_step lk_http_complete(struct lk_request_private *p) {
     if (p->completed)
         return LK_HTTP_GO_ON;
     p->completed = 1;
-    set_phase(p, LK_HTTP_BUSY, 0);
+    lk_http_set_phase(p, LK_HTTP_BUSY, 0);
     set_deadline(p);
     if (!p->fault.error && p->r.route->body == LK_BODY_WHOLE && p->r.body.size == 0)
         lk_fault_set(&p->fault, LK_API_EMPTY_BODY, NULL, "the body is empty");
@@ -237,18 +249,6 @@ struct lk_request_private *lk_http_request_new(struct lk_http *http, struct lk_h
     return p;
 }
 
-static void log_request(const struct lk_request_private *p, int sent) {
-    char target[256];
-    size_t n = 0;
-    for (const char *c = p->target; *c && n + 1 < sizeof target; c++)
-        target[n++] = *c > ' ' && *c < 127 && *c != '"' ? *c : '?';
-    target[n] = 0;
-    lk_log_info("request id=%s method=%s target=\"%s\" status=%u in=%llu out=%zu ms=%.2f key=%s%s",
-                p->r.id[0] ? p->r.id : "-", p->method[0] ? p->method : "-", target, p->status,
-                (unsigned long long)p->received, p->sent, (double)(lk_now_ns() - p->start_ns) * 1e-6,
-                p->r.key[0] ? p->r.key : "-", sent ? "" : " client-left");
-}
-
 void lk_http_request_free(struct lk_request_private *p, int sent) {
     struct lk_http *http = p->http;
     pthread_mutex_lock(&http->mutex);
@@ -257,8 +257,15 @@ void lk_http_request_free(struct lk_request_private *p, int sent) {
     p->conn->since_ns = lk_now_ns();
     p->conn->deadline_ns = p->conn->since_ns + (int64_t)(http->options.idle_timeout * 1e9);
     pthread_mutex_unlock(&http->mutex);
-    if (http->options.log_requests)
-        log_request(p, sent);
+    if (http->app.finished) {
+        const struct lk_http_record record = {.target = p->target,
+                                              .status = p->status,
+                                              .received = p->received,
+                                              .sent = p->sent,
+                                              .ns = lk_now_ns() - p->start_ns,
+                                              .client_left = !sent || atomic_load(&p->gone)};
+        http->app.finished(&p->r, &record);
+    }
     if (p->r.state_free)
         p->r.state_free(p->r.state);
     if (p->r.let_go)

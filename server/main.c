@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/resource.h>
 
 #include "base/err.h"
@@ -56,11 +57,15 @@ static void wait_for_stop(struct lk_server *server, const sigset_t *stop) {
 static int serve(const struct lk_config *config, const sigset_t *stop) {
     struct lk_server server = {.config = config};
     struct lk_work work = {0};
+    struct lk_metrics *metrics = NULL;
     struct lk_http *http = NULL;
     int rc = 0;
     if (config->keys)
         rc = lk_auth_open(&server.auth, config->keys);
+    if (rc == 0)
+        rc = lk_metrics_open(&metrics, lk_routes_count);
     if (rc == 0 && (rc = lk_config_work(config, &work)) == 0) {
+        work.metrics = metrics;
         struct lk_collection_options collection = lk_config_collection(config, &work);
         struct lk_http_options options = lk_config_http(config);
         struct lk_http_app app = {.routes = lk_routes,
@@ -68,6 +73,7 @@ static int serve(const struct lk_config *config, const sigset_t *stop) {
                                   .context = &server,
                                   .work = &work,
                                   .retry_after = retry_after,
+                                  .finished = lk_request_finished,
                                   .identify = lk_access_identify,
                                   .admit = lk_routes_admit};
         if ((rc = lk_collection_open(&server.collection, &collection, &work)) == 0 &&
@@ -88,6 +94,7 @@ static int serve(const struct lk_config *config, const sigset_t *stop) {
     lk_collection_close(server.collection);
     lk_work_close(&work);
     lk_auth_close(server.auth);
+    lk_metrics_close(metrics);
     return rc;
 }
 
@@ -100,6 +107,7 @@ int main(int argc, char **argv) {
     if (rc)
         return rc < 0 ? 2 : 0;
     lk_log_set_level((enum lk_log_level)lk_log_level_from_name(config.log_level));
+    lk_log_set_json(strcmp(config.log_format, "json") == 0);
     raise_descriptors(config.connections);
     signal(SIGPIPE, SIG_IGN);
     sigset_t stop; /* blocked before any thread is made, so that only sigwait takes them */

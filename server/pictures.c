@@ -121,6 +121,7 @@ static int open_embedding(struct lk_request *r, struct lk_embedding *e, size_t c
     if (rc)
         return rc;
     e->deadline_ns = r->deadline_ns;
+    e->stages = &r->stages;
     e->gone = lk_route_gone;
     e->arg = r;
     return 0;

@@ -84,6 +84,7 @@ static void written(struct lk_write *write) { /* on the writer's thread */
 
 static void submit(struct lk_request *r) {
     struct change *s = r->state;
+    s->write.stages = &r->stages;
     s->write.done = written;
     lk_writer_submit(lk_request_collection(r)->writer, &s->write);
 }

@@ -107,7 +107,12 @@ static int answer(struct lk_request *r, const struct lk_neighbors_query *q, stru
             lk_err(rc, "there is no item \"%s\"", q->id);
         search.query = stored;
     }
-    if (rc == 0 && (rc = lk_search_run(&search, &found)) == 0)
+    if (rc == 0) {
+        int64_t begun = lk_now_ns();
+        rc = lk_search_run(&search, &found);
+        lk_metrics_stage(g->work->metrics, LK_STAGE_SEARCH, lk_now_ns() - begun, &r->stages);
+    }
+    if (rc == 0)
         rc = write_hits(out, &found, q->with_metadata);
     lk_findings_free(&found);
     free(stored);

@@ -270,6 +270,7 @@ static void start_group(struct upload *u, void (*then)(struct upload *u)) {
     u->embedding.bulk = u->embedding.patient = 1;
     u->embedding.deadline_ns = u->deadline_ns;
     u->embedding.arg = u; /* and no gone(): what was received is stored, even when the client has left */
+    u->embedding.stages = &u->r->stages;
     u->embedding.done = group_embedded;
     lk_embedding_start(&u->embedding);
 }

@@ -29,6 +29,7 @@ const struct lk_route lk_routes[] = {
     {"GET", "/livez", LK_ROLE_NONE, LK_BODY_NONE, 1, lk_route_live, NULL},
     {"GET", "/readyz", LK_ROLE_NONE, LK_BODY_NONE, 0, lk_route_ready, NULL},
     {"GET", "/healthz", LK_ROLE_NONE, LK_BODY_NONE, 0, lk_route_ready, NULL},
+    {"GET", "/metrics", LK_ROLE_READ, LK_BODY_NONE, 0, lk_route_metrics, NULL},
     {"GET", "/openapi.json", LK_ROLE_NONE, LK_BODY_NONE, 1, lk_route_openapi, NULL},
     {"GET", "/", LK_ROLE_NONE, LK_BODY_NONE, 1, lk_route_page, NULL},
     {"GET", "/web/{file}", LK_ROLE_NONE, LK_BODY_NONE, 1, lk_route_page_file, NULL},

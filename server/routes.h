@@ -50,9 +50,13 @@ void lk_route_reload_model(struct lk_request *r);
 void lk_route_model_status(struct lk_request *r);
 void lk_route_live(struct lk_request *r);
 void lk_route_ready(struct lk_request *r);
+void lk_route_metrics(struct lk_request *r);
 void lk_route_openapi(struct lk_request *r);
 void lk_route_page(struct lk_request *r);
 void lk_route_page_file(struct lk_request *r);
+
+/* An lk_http_app's finished(): logs and counts. */
+void lk_request_finished(struct lk_request *r, const struct lk_http_record *record);
 
 /* --- shared ------------------------------------------------------------------------------------------------------- */
 

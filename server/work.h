@@ -9,6 +9,7 @@
 #include "base/pool.h"
 #include "budget.h"
 #include "cores.h"
+#include "metrics.h"
 
 struct lk_work {
     struct lk_pool *pool;
@@ -16,6 +17,7 @@ struct lk_work {
     int engine_cores; /* cores that a batch takes; 0: the engine computes on a device of its own */
     struct lk_budget decode;
     uint64_t max_pixels;
+    struct lk_metrics *metrics; /* not the work's own; NULL: nobody counts */
 };
 
 /* threads: the pool's. queue: jobs that may wait; more than there can be requests, so that no job is ever refused. */

@@ -128,6 +128,7 @@ static void index_write(struct lk_write *w, struct lk_generation *g, int slot) {
 
 static void write_group(struct lk_writer *writer, struct lk_write *group) {
     struct lk_store *store = writer->collection->store;
+    struct lk_metrics *metrics = writer->collection->work->metrics;
     struct lk_generation *generations[2];
     lk_collection_pin_both(writer->collection, &generations[0], &generations[1]);
     make_vectors(group, generations);
@@ -156,6 +157,8 @@ static void write_group(struct lk_writer *writer, struct lk_write *group) {
     while (group) {
         struct lk_write *w = group;
         group = group->next; /* done() may free it */
+        if (w->kind != LK_WRITE_VECTOR)
+            lk_metrics_stage(metrics, LK_STAGE_WRITE, lk_now_ns() - w->submitted_ns, w->stages);
         w->done(w);
     }
     lk_generation_release(generations[0]);
@@ -266,6 +269,7 @@ int lk_writer_open(struct lk_writer **out, struct lk_collection *collection) {
 
 void lk_writer_submit(struct lk_writer *writer, struct lk_write *write) {
     write->next = NULL;
+    write->submitted_ns = lk_now_ns();
     pthread_mutex_lock(&writer->mutex);
     *writer->tail = write;
     writer->tail = &write->next;

@@ -44,7 +44,9 @@ struct lk_write { /* owned by the caller, untouched by it until done() */
     char error[256];
     void (*done)(struct lk_write *write); /* once, on the writer's thread; short */
     void *arg;
+    struct lk_stages *stages; /* NULL, or: of the request, where its time is added */
     /* the writer's */
+    int64_t submitted_ns;
     float *made[LK_WRITE_VECTORS];
     struct lk_write *next;
 };

@@ -291,6 +291,7 @@ def test_probes_page_and_document():
         assert s.curl("/livez").json() == {"live": True}
         assert s.curl("/readyz").json()["ready"] is True
         assert s.curl("/healthz").json()["ready"] is True
+        assert b"likeness_generation 1\n" in s.curl("/metrics").body
         assert s.curl("/openapi.json").json() == harness.DOCUMENT
         page = s.curl("/")
         assert page.headers["content-type"] == "text/html; charset=utf-8" and "content-security-policy" in page.headers

@@ -109,6 +109,40 @@ static void a_long_log_line_is_cut(void) {
     LK_CHECK(strchr(text, '\n') == text + n - 1);
 }
 
+static void log_as_json(void) {
+    const struct lk_log_field fields[] = {
+        {"id", "a b", 0, 0}, {"bare", "x-1.y", 0, 0}, {"ms", NULL, 2.5, 2}, {"n", NULL, 3, 0}};
+    lk_log_fields(LK_LOG_INFO, "request", fields, 4);
+    lk_log_set_json(1);
+    lk_log_info("\"%s\"\n", "a\nb\\\xff\xc3\xbc");
+    lk_log_fields(LK_LOG_WARN, "request", fields, 4);
+    lk_log_set_json(0);
+}
+
+static void a_log_line_can_have_fields_and_be_json(void) {
+    char text[1000];
+    capture(text, sizeof text, log_as_json);
+    LK_CHECK_HOLDS(text, "Z info  request id=\"a b\" bare=x-1.y ms=2.50 n=3\n{\"time\":\"2");
+    LK_CHECK_HOLDS(text, "Z\",\"level\":\"info\",\"message\":\"\\\"a\\u000ab\\\\?\xc3\xbc\\\"\"}\n{\"time\"");
+    LK_CHECK_HOLDS(
+        text, "\"level\":\"warn\",\"message\":\"request\",\"id\":\"a b\",\"bare\":\"x-1.y\",\"ms\":2.50,\"n\":3}\n");
+}
+
+static void log_a_json_book(void) {
+    lk_log_set_json(1);
+    log_a_book();
+    lk_log_set_json(0);
+}
+
+static void a_long_json_line_stays_json(void) {
+    char text[9000];
+    capture(text, sizeof text, log_a_json_book);
+    size_t n = strlen(text);
+    LK_REQUIRE(n > 100 && n <= 4096);
+    LK_CHECK_STR(text + n - 6, "...\"}\n");
+    LK_CHECK(strchr(text, '\n') == text + n - 1);
+}
+
 static void level_names(void) {
     LK_CHECK_INT(lk_log_level_from_name("debug"), LK_LOG_DEBUG);
     LK_CHECK_INT(lk_log_level_from_name("error"), LK_LOG_ERROR);
@@ -123,6 +157,8 @@ static const struct lk_case cases[] = {
     LK_CASE(every_status_has_a_name_of_its_own),
     LK_CASE(a_log_line_is_one_line_with_level_and_time),
     LK_CASE(a_long_log_line_is_cut),
+    LK_CASE(a_log_line_can_have_fields_and_be_json),
+    LK_CASE(a_long_json_line_stays_json),
     LK_CASE(level_names),
 };
 
