@@ -193,7 +193,9 @@ enum lk_http_step lk_http_body(struct lk_request_private *p, const char *bytes, 
 
 static void handle_job(void *arg) {
     struct lk_request_private *p = arg;
-    if (p->r.route->body != LK_BODY_STREAM && lk_now_ns() >= p->r.deadline_ns)
+    const int waits = p->r.route->body == LK_BODY_STREAM ||
+                      p->r.route->role == LK_ROLE_NONE; /* a probe tells its own */
+    if (!waits && lk_now_ns() >= p->r.deadline_ns)
         lk_reply_error(&p->r, LK_API_DEADLINE_EXCEEDED, NULL, "the deadline passed before the request was begun");
     else
         p->r.route->handle(&p->r);

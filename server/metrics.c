@@ -10,8 +10,9 @@
 #define BUCKETS 17
 
 /* Upper bounds; the last bucket has none. */
-static const int64_t time_bounds_us[BUCKETS - 1] = {500,    1000,   2500,    5000,    10000,   25000,    50000,    100000,
-                                                    250000, 500000, 1000000, 2500000, 5000000, 10000000, 30000000, 60000000};
+static const int64_t time_bounds_us[BUCKETS - 1] = {500,     1000,     2500,     5000,    10000,   25000,
+                                                    50000,   100000,   250000,   500000,  1000000, 2500000,
+                                                    5000000, 10000000, 30000000, 60000000};
 static const int64_t size_bounds[BUCKETS - 1] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256, 384, 512};
 
 struct histogram {
@@ -103,8 +104,8 @@ static int write_histogram(struct lk_buf *out, const char *name, const char *lab
     }
     if (rc)
         return rc;
-    return lk_buf_printf(out, *labels ? "%s_sum{%s} %.9g\n%s_count{%s} %llu\n" : "%s_sum%s %.9g\n%s_count%s %llu\n", name,
-                         labels, (double)get(&h->sum) / sum_units, name, labels, (unsigned long long)count);
+    return lk_buf_printf(out, *labels ? "%s_sum{%s} %.9g\n%s_count{%s} %llu\n" : "%s_sum%s %.9g\n%s_count%s %llu\n",
+                         name, labels, (double)get(&h->sum) / sum_units, name, labels, (unsigned long long)count);
 }
 
 static int write_requests(struct lk_buf *out, struct lk_metrics *m, lk_metrics_labels *labels) {
@@ -133,8 +134,9 @@ static int write_requests(struct lk_buf *out, struct lk_metrics *m, lk_metrics_l
 }
 
 static int write_stages(struct lk_buf *out, struct lk_metrics *m) {
-    int rc = heading(out, "likeness_stage_duration_seconds", "histogram",
-                     "A picture's decode, queue and inference, a query's search, a change's write, each with its waits");
+    int rc = heading(
+        out, "likeness_stage_duration_seconds", "histogram",
+        "A picture's decode, queue and inference, a query's search, a change's write, each with its waits");
     for (int s = 0; s < LK_STAGES && rc == 0; s++) {
         char text[64];
         snprintf(text, sizeof text, "stage=\"%s\"", stage_names[s]);

@@ -64,8 +64,8 @@ int lk_metrics_write_process(struct lk_buf *out) {
         (rc = lk_metrics_write_one(out, "process_open_fds", "gauge", "Open descriptors", NULL, open_descriptors())) ||
         (rc = lk_metrics_write_one(out, "process_max_fds", "gauge", "Descriptors that the system allows", NULL,
                                    (double)limit.rlim_cur)) ||
-        (rc = lk_metrics_write_one(out, "process_start_time_seconds", "gauge", "When it was started, in Unix time", NULL,
-                                   start_seconds())))
+        (rc = lk_metrics_write_one(out, "process_start_time_seconds", "gauge", "When it was started, in Unix time",
+                                   NULL, start_seconds())))
         return rc;
     return 0;
 }

@@ -27,8 +27,8 @@ static void log_request(struct lk_request *r, const struct lk_http_record *recor
     while (fields[n].name)
         n++;
     if (r->held)
-        fields[n++] = (struct lk_log_field){
-            "generation", NULL, (double)((const struct lk_generation *)r->held)->serving.generation, 0};
+        fields[n++] = (struct lk_log_field){"generation", NULL,
+                                            (double)((const struct lk_generation *)r->held)->serving.generation, 0};
     char names[LK_STAGES][24];
     for (int s = 0; s < LK_STAGES; s++) {
         int64_t ns = __atomic_load_n(&r->stages.ns[s], __ATOMIC_RELAXED);

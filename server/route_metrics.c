@@ -50,9 +50,8 @@ static int write_connections(struct lk_buf *out, struct lk_request *r) {
         (rc = gauge(out, "likeness_body_memory_bytes", "Bodies in memory", (double)stats.body_bytes)) ||
         (rc = lk_metrics_write_one(out, "likeness_http_connections_accepted_total", "counter", "Connections accepted",
                                    NULL, (double)stats.accepted)) ||
-        (rc = lk_buf_printf(out,
-                            "# HELP likeness_http_connections_expired_total Connections closed at a deadline\n"
-                            "# TYPE likeness_http_connections_expired_total counter\n")))
+        (rc = lk_buf_printf(out, "# HELP likeness_http_connections_expired_total Connections closed at a deadline\n"
+                                 "# TYPE likeness_http_connections_expired_total counter\n")))
         return rc;
     for (int i = 0; i < LK_HTTP_DEADLINES && rc == 0; i++)
         rc = lk_buf_printf(out, "likeness_http_connections_expired_total{deadline=\"%s\"} %llu\n",
