@@ -9,7 +9,7 @@
 #define SCAN_PAGE 512      /* items of one short transaction */
 #define PROBES_LEAST 64    /* items asked about, one by one, before all are read */
 #define PROBES_MOST 8192   /* past it the index's own work in widening exceeds a reading of everything */
-#define PROBE_COST 16      /* asking for one item's metadata costs as much as reading so many in a row */
+#define PROBE_COST 20      /* asking for one item's metadata costs as much as reading so many in a row */
 #define VANISHED_RETRIES 3 /* searches again, when hits were deleted before their metadata was read */
 
 struct kept { /* an item that the filter took */

@@ -152,6 +152,8 @@ int likeness_embed(struct likeness *client, const struct likeness_picture *pictu
     return rc;
 }
 
+int likeness_check_metadata(const char *metadata) { return likeness__check_object(metadata); }
+
 int likeness_put(struct likeness *client, const char *id, const struct likeness_picture *picture, const char *metadata,
                  int *created) {
     struct likeness__buf path = {0};
@@ -249,26 +251,40 @@ int likeness_put_many(struct likeness *client, const char *const *ids, const str
     return rc;
 }
 
-int likeness_neighbors(struct likeness *client, const struct likeness_picture *picture, int k,
-                       struct likeness_neighbors *out) {
-    memset(out, 0, sizeof *out);
-    char path[64];
-    snprintf(path, sizeof path, "/neighbors?k=%d", k);
-    const struct likeness__request request = {.method = "POST",
-                                              .path = path,
-                                              .body = picture->bytes ? picture->bytes : "",
-                                              .body_size = picture->size,
-                                              .body_type = "application/octet-stream"};
-    struct likeness__reply reply;
-    int rc = check_k(k);
-    if (!rc && !(rc = exchange(client, &request, &reply))) {
-        rc = likeness__read_neighbors(reply.body.data, reply.body.size, out);
-        likeness__reply_free(&reply);
+/* Appends "&filter=..." when there is one. */
+static int add_filter(struct likeness__buf *path, const char *filter) {
+    int rc = 0;
+    if (filter) {
+        (void)((rc = likeness__buf_puts(path, "&filter=")) || (rc = likeness__buf_encode(path, filter)));
     }
     return rc;
 }
 
-int likeness_neighbors_of(struct likeness *client, const char *id, int k, struct likeness_neighbors *out) {
+int likeness_neighbors(struct likeness *client, const struct likeness_picture *picture, int k, const char *filter,
+                       struct likeness_neighbors *out) {
+    memset(out, 0, sizeof *out);
+    char start[64];
+    snprintf(start, sizeof start, "/neighbors?k=%d", k);
+    struct likeness__buf path = {0};
+    struct likeness__reply reply;
+    int rc;
+    if (!((rc = check_k(k)) || (rc = likeness__buf_puts(&path, start)) || (rc = add_filter(&path, filter)))) {
+        const struct likeness__request request = {.method = "POST",
+                                                  .path = path.data,
+                                                  .body = picture->bytes ? picture->bytes : "",
+                                                  .body_size = picture->size,
+                                                  .body_type = "application/octet-stream"};
+        if (!(rc = exchange(client, &request, &reply))) {
+            rc = likeness__read_neighbors(reply.body.data, reply.body.size, out);
+            likeness__reply_free(&reply);
+        }
+    }
+    likeness__buf_free(&path);
+    return rc;
+}
+
+int likeness_neighbors_of(struct likeness *client, const char *id, int k, const char *filter,
+                          struct likeness_neighbors *out) {
     memset(out, 0, sizeof *out);
     char after[32];
     snprintf(after, sizeof after, "&k=%d", k);
@@ -276,7 +292,7 @@ int likeness_neighbors_of(struct likeness *client, const char *id, int k, struct
     struct likeness__reply reply;
     int rc;
     if (!((rc = check_k(k)) || (rc = path_of_id(&path, "/neighbors?id=", id, after)) ||
-          (rc = get(client, path.data, &reply)))) {
+          (rc = add_filter(&path, filter)) || (rc = get(client, path.data, &reply)))) {
         rc = likeness__read_neighbors(reply.body.data, reply.body.size, out);
         likeness__reply_free(&reply);
     }
@@ -284,21 +300,26 @@ int likeness_neighbors_of(struct likeness *client, const char *id, int k, struct
     return rc;
 }
 
-int likeness_list(struct likeness *client, const char *after, int limit, struct likeness_items *out) {
+int likeness_list(struct likeness *client, const char *after, int limit, const char *filter,
+                  struct likeness_items *out) {
     memset(out, 0, sizeof *out);
     char limited[32] = "";
     if (limit > 0) {
-        snprintf(limited, sizeof limited, "limit=%d", limit);
+        snprintf(limited, sizeof limited, "&limit=%d", limit);
     }
     struct likeness__buf path = {0};
     struct likeness__reply reply;
-    int rc = likeness__buf_puts(&path, "/items");
-    if (!rc && (limit > 0 || after)) {
-        (void)((rc = likeness__buf_puts(&path, "?")) || (rc = likeness__buf_puts(&path, limited)));
-    }
+    int rc;
+    (void)((rc = likeness__buf_puts(&path, "/items")) || (rc = likeness__buf_puts(&path, limited)));
     if (!rc && after) {
-        (void)((rc = likeness__buf_puts(&path, limit > 0 ? "&after=" : "after=")) ||
-               (rc = likeness__buf_encode(&path, after)));
+        (void)((rc = likeness__buf_puts(&path, "&after=")) || (rc = likeness__buf_encode(&path, after)));
+    }
+    if (!rc) {
+        rc = add_filter(&path, filter);
+    }
+    char *first = rc ? NULL : strchr(path.data, '&');
+    if (first) {
+        *first = '?';
     }
     if (!rc && !(rc = get(client, path.data, &reply))) {
         rc = likeness__read_items(reply.body.data, reply.body.size, out);

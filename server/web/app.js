@@ -119,6 +119,60 @@ function noteGeneration(body) {
   }
 }
 
+// --- Filter -----------------------------------------------------------------------------------------------------------
+
+// "label = cat, year = 2024" as the API's filter; what begins with a brace is one already. A value is JSON where it is,
+// else a string. Throws with a sentence.
+function filterOf(text) {
+  text = text.trim();
+  if (!text || text.startsWith("{")) {
+    return text;
+  }
+  const must = text.split(",").filter((part) => part.trim()).map((part) => {
+    const at = part.indexOf("=");
+    const key = part.slice(0, Math.max(at, 0)).trim();
+    if (!key) {
+      throw new Refused(0, "", "\"" + part.trim() + "\" is not of the form key = value");
+    }
+    const value = part.slice(at + 1).trim();
+    let match = value;
+    try {
+      match = JSON.parse(value);
+    } catch (error) {
+      // a bare word
+    }
+    return { key, match };
+  });
+  return must.length ? JSON.stringify({ must }) : "";
+}
+
+function filterArgument() {
+  const filter = filterOf($("filter").value);
+  return filter ? "&filter=" + encodeURIComponent(filter) : "";
+}
+
+// The merge patch (RFC 7396) that makes `to` of `from`, both objects.
+function mergePatch(from, to) {
+  const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
+  const patch = {};
+  for (const key of Object.keys(from)) {
+    if (!(key in to)) {
+      patch[key] = null;
+    }
+  }
+  for (const [key, value] of Object.entries(to)) {
+    if (isObject(value) && isObject(from[key])) {
+      const inner = mergePatch(from[key], value);
+      if (Object.keys(inner).length) {
+        patch[key] = inner;
+      }
+    } else if (JSON.stringify(value) !== JSON.stringify(from[key])) {
+      patch[key] = value;
+    }
+  }
+  return patch;
+}
+
 // --- Search -----------------------------------------------------------------------------------------------------------
 
 let query = null;     // {blob, name} or {id}
@@ -130,7 +184,8 @@ function showNeighbours(body, of) {
   const list = body.neighbors;
   $("results-title").hidden = false;
   $("results-title").textContent = list.length ? plural(list.length, "neighbour", "neighbours") + " of " + of
-    : "No neighbours: the catalogue holds no other picture yet";
+    : $("filter").value.trim() ? "No neighbours under this filter"
+      : "No neighbours: the catalogue holds no other picture yet";
   $("results").replaceChildren(...list.map((n) => tile(n.id, n.score)));
 }
 
@@ -147,8 +202,12 @@ function showQueryImage(src, alt) {
   }
 }
 
+let subject = null; // the item whose facts are shown
+
 function showSubject(item) {
+  subject = item;
   $("subject").hidden = !item;
+  showEditor(false);
   if (!item) {
     return;
   }
@@ -172,20 +231,49 @@ function showSubject(item) {
   $("subject-facts").replaceChildren(...facts);
 }
 
+function showEditor(open) {
+  $("edit").hidden = !open;
+  $("subject-edit").hidden = open;
+  if (open) {
+    $("edit-text").value = JSON.stringify(subject.metadata || {}, null, 2);
+    $("edit-text").focus();
+  }
+}
+
+async function saveMetadata(event) {
+  event.preventDefault();
+  const item = subject;
+  try {
+    const wanted = JSON.parse($("edit-text").value);
+    if (wanted === null || typeof wanted !== "object" || Array.isArray(wanted)) {
+      throw new Refused(0, "", "metadata is a JSON object");
+    }
+    const patch = mergePatch(item.metadata || {}, wanted);
+    const saved = (await ask(itemUrl(item.id), { method: "PATCH", body: JSON.stringify(patch),
+      headers: { "Content-Type": "application/merge-patch+json" } })).body;
+    if (subject === item) {
+      showSubject(saved);
+      say("message", "The metadata of " + item.id + " is saved.");
+    }
+  } catch (error) {
+    sayError("message", "The metadata of " + item.id + " was not saved", error);
+  }
+}
+
 // moveFocus: the reader followed a link that is gone now, so the keyboard goes on from the new results.
 async function search(moveFocus) {
   if (!query) {
     return;
   }
   const mine = ++asked;
-  const k = $("k").value;
   const asking = query;
   say("message", "Searching …");
   try {
+    const how = "k=" + $("k").value + filterArgument();
     const answer = asking.blob
-      ? await ask("neighbors?k=" + k, { method: "POST", body: asking.blob,
+      ? await ask("neighbors?" + how, { method: "POST", body: asking.blob,
         headers: { "Content-Type": "application/octet-stream" } })
-      : await ask("neighbors?id=" + encodeURIComponent(asking.id) + "&k=" + k);
+      : await ask("neighbors?id=" + encodeURIComponent(asking.id) + "&" + how);
     if (mine !== asked) {
       return;
     }
@@ -263,7 +351,8 @@ function deleteButton(id) {
 async function showCatalogue() {
   const after = cursors[cursors.length - 1];
   try {
-    const body = (await ask("items?limit=" + PAGE_SIZE + (after ? "&after=" + encodeURIComponent(after) : ""))).body;
+    const body = (await ask("items?limit=" + PAGE_SIZE + (after ? "&after=" + encodeURIComponent(after) : "") +
+      filterArgument())).body;
     if (!body.items.length && cursors.length > 1) { // the last item of the last page was deleted
       cursors.pop();
       await showCatalogue();
@@ -275,7 +364,8 @@ async function showCatalogue() {
       li.append(deleteButton(item.id));
       return li;
     }));
-    $("page").textContent = body.items.length ? "page " + cursors.length : "The catalogue is empty: add some pictures.";
+    $("page").textContent = body.items.length ? "page " + cursors.length
+      : $("filter").value.trim() ? "No picture fulfils the filter." : "The catalogue is empty: add some pictures.";
   } catch (error) {
     sayError("catalogue-message", "The catalogue cannot be listed", error);
   }
@@ -397,6 +487,15 @@ function wire() {
     input.addEventListener("blur", () => label.classList.remove("focus"));
   }
   $("k").addEventListener("change", () => search());
+  $("filter").addEventListener("change", () => {
+    cursors = [null];
+    say("catalogue-message", "");
+    search();
+    showCatalogue();
+  });
+  $("subject-edit").addEventListener("click", () => showEditor(true));
+  $("edit-cancel").addEventListener("click", () => showEditor(false));
+  $("edit").addEventListener("submit", saveMetadata);
   $("subject-delete").addEventListener("click", () => query && query.id && remove(query.id));
   $("previous").addEventListener("click", () => {
     cursors.pop();

@@ -15,7 +15,7 @@
 
 static struct {
     int replace, class_from_folder;
-    const char *prefix;
+    const char *prefix, *metadata;
 } add = {.prefix = ""};
 
 struct adding {
@@ -51,7 +51,7 @@ static int compare_listing(struct adding *a) {
     int rc = 0;
     do {
         struct likeness_items page;
-        rc = likeness_list(a->client, after, limit, &page);
+        rc = likeness_list(a->client, after, limit, NULL, &page);
         free(after);
         after = NULL;
         for (size_t i = 0; i < page.n && at < a->scan.count;) {
@@ -170,6 +170,27 @@ static void send_batch(struct adding *a, struct batch *b) {
     batch_clear(b);
 }
 
+/* What is stored with the entry, to be freed; *out is NULL for nothing. Not 0: memory ran out. */
+static int metadata_of(const struct scan_entry *entry, char **out) {
+    const char *given = add.metadata ? strchr(add.metadata, '{') : NULL;
+    *out = NULL;
+    if (add.class_from_folder && entry->top_folder) {
+        char *class = json_object_of("class", entry->top_folder);
+        if (!given || !class) {
+            *out = class;
+            return class == NULL;
+        }
+        const char *members = given + 1 + strspn(given + 1, " \t\r\n");
+        const size_t n = strlen(class), room = n + strlen(members) + 1;
+        if ((*out = malloc(room))) { /* {"class":"x" and , and the members with their closing brace */
+            snprintf(*out, room, "%.*s%s%s", (int)(n - 1), class, *members == '}' ? "" : ",", members);
+        }
+        free(class);
+        return *out == NULL;
+    }
+    return given && !(*out = strdup(given));
+}
+
 /* Reads the entry's file into the batch; what only fits into a request of its own is sent at once. */
 static void put_entry(struct adding *a, struct batch *b, const struct scan_entry *entry) {
     struct file_bytes *file = &b->files[b->n];
@@ -179,9 +200,8 @@ static void put_entry(struct adding *a, struct batch *b, const struct scan_entry
         return;
     }
     char *metadata = NULL;
-    if (add.class_from_folder && entry->top_folder) {
-        metadata = json_object_of("class", entry->top_folder);
-        a->exit_code = metadata ? 0 : cli_usage("memory ran out");
+    if (metadata_of(entry, &metadata)) {
+        a->exit_code = cli_usage("memory ran out");
     }
     if (!a->exit_code && likeness_id_fits_many(entry->id)) {
         b->metadata[b->n] = metadata;
@@ -244,6 +264,9 @@ static int run_add(const struct common *common, int n_words, char **words) {
     if (n_words == 0) {
         return cli_usage("add takes one or more folders and picture files");
     }
+    if (add.metadata && likeness_check_metadata(add.metadata)) {
+        return cli_usage("--metadata takes a JSON object, as in '{\"album\": \"2024\"}'");
+    }
     struct adding a = {0};
     if (scan_paths(&a.scan, n_words, words, add.prefix)) {
         return EXIT_USAGE;
@@ -271,6 +294,7 @@ static const struct option_entry add_options[] = {
     {OPTION_FLAG, 0, "replace", &add.replace, NULL, "send what is there already once more (default: skip it)", 0, 0},
     {OPTION_FLAG, 0, "class-from-folder", &add.class_from_folder, NULL,
      "store {\"class\": \"<first folder>\"} as metadata", 0, 0},
+    {OPTION_TEXT, 0, "metadata", &add.metadata, "JSON", "store this object as metadata of every picture", 0, 0},
     {OPTION_TEXT, 0, "prefix", &add.prefix, "TEXT", "put this in front of every id", 0, 0},
 };
 const struct command command_add = {

@@ -10,7 +10,7 @@
 
 static struct {
     int limit, json, wide;
-    const char *after;
+    const char *after, *filter;
 } ls;
 
 static void print_item(const struct likeness_item *item) {
@@ -40,7 +40,8 @@ static int run_ls(const struct common *common, int n_words, char **words) {
     char *after = ls.after ? strdup(ls.after) : NULL;
     do {
         if (!code) {
-            code = likeness_list(client, after, ls.limit && left < size ? left : size, &page) ? cli_report(NULL) : 0;
+            const int limit = ls.limit && left < size ? left : size;
+            code = likeness_list(client, after, limit, ls.filter, &page) ? cli_report(NULL) : 0;
         }
         for (size_t i = 0; i < page.n; i++) {
             print_item(&page.items[i]);
@@ -63,6 +64,7 @@ static int run_ls(const struct common *common, int n_words, char **words) {
 static const struct option_entry ls_options[] = {
     {OPTION_INT, 'n', "limit", &ls.limit, "N", "at most so many (default: all)", 1, 2147483647},
     {OPTION_TEXT, 0, "after", &ls.after, "CURSOR", "go on where a limited listing ended", 0, 0},
+    {OPTION_TEXT, 0, "filter", &ls.filter, "JSON", "only items whose metadata fulfils this; see neighbors", 0, 0},
     {OPTION_FLAG, 'l', "long", &ls.wide, NULL, "id, size in pixels, bytes and metadata, between tabs", 0, 0},
     {OPTION_FLAG, 0, "json", &ls.json, NULL, "a JSON object a line", 0, 0},
 };

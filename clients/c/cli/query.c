@@ -8,7 +8,7 @@
 /* --- neighbors ---------------------------------------------------------------------------------------------------- */
 
 static struct {
-    const char *id;
+    const char *id, *filter;
     int k, json;
 } neighbors = {.k = 10};
 
@@ -26,8 +26,8 @@ static int run_neighbors(const struct common *common, int n_words, char **words)
     }
     if (!code) {
         const struct likeness_picture picture = {file.data, file.size};
-        const int rc = neighbors.id ? likeness_neighbors_of(client, neighbors.id, neighbors.k, &found)
-                                    : likeness_neighbors(client, &picture, neighbors.k, &found);
+        const int rc = neighbors.id ? likeness_neighbors_of(client, neighbors.id, neighbors.k, neighbors.filter, &found)
+                                    : likeness_neighbors(client, &picture, neighbors.k, neighbors.filter, &found);
         code = rc ? cli_report(subject) : EXIT_DONE;
     }
     if (!code && neighbors.json) {
@@ -45,13 +45,16 @@ static int run_neighbors(const struct common *common, int n_words, char **words)
 static const struct option_entry neighbors_options[] = {
     {OPTION_TEXT, 0, "id", &neighbors.id, "ID", "of this item of the catalogue, instead of a file", 0, 0},
     {OPTION_INT, 'k', "k", &neighbors.k, "N", "how many (default 10)", 1, 1000000},
+    {OPTION_TEXT, 0, "filter", &neighbors.filter, "JSON", "only items whose metadata fulfils this", 0, 0},
     {OPTION_FLAG, 0, "json", &neighbors.json, NULL, "the server's whole answer: model, generation, metadata", 0, 0},
 };
 const struct command command_neighbors = {
     "neighbors",
     "FILE | --id ID [options]",
     "print the pictures most alike, \"id score\" a line, best first",
-    "FILE may be - for standard input. The score is a cosine: 1 is the same, 0 is nothing alike.",
+    "FILE may be - for standard input. The score is a cosine: 1 is the same, 0 is nothing alike.\n"
+    "A filter has must, should and must_not, each a list of conditions on a key: match, any, range or exists:\n"
+    "  --filter '{\"must\": [{\"key\": \"class\", \"any\": [\"cat\", \"dog\"]}]}'",
     run_neighbors,
     {neighbors_options, sizeof neighbors_options / sizeof *neighbors_options}};
 

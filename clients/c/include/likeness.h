@@ -117,6 +117,9 @@ void likeness_vectors_free(struct likeness_vectors *vectors);
 int likeness_put(struct likeness *client, const char *id, const struct likeness_picture *picture, const char *metadata,
                  int *created);
 
+/* 0, or LIKENESS_EINVAL when the text is no JSON object: what the calls above and below would say of it. */
+int likeness_check_metadata(const char *metadata);
+
 /* 1 when the id can go into a request of many; 0 when only likeness_put carries it: a quote, a backslash and a per cent
  * sign have no spelling in a multipart file name that all agree on (RFC 7578, section 2). */
 int likeness_id_fits_many(const char *id);
@@ -141,10 +144,13 @@ struct likeness_neighbors {
     struct likeness_neighbor *items; /* [n], best first, owned */
     char *json;                      /* the whole answer, owned */
 };
-int likeness_neighbors(struct likeness *client, const struct likeness_picture *picture, int k,
+/* filter is a JSON text as docs/openapi.yaml describes it ({"must":[{"key":"class","match":"cat"}]}), or NULL for none;
+ * the server says what is wrong with one. There are k neighbours when so many items fulfil it. */
+int likeness_neighbors(struct likeness *client, const struct likeness_picture *picture, int k, const char *filter,
                        struct likeness_neighbors *out);
 /* Of an item, which is left out itself. */
-int likeness_neighbors_of(struct likeness *client, const char *id, int k, struct likeness_neighbors *out);
+int likeness_neighbors_of(struct likeness *client, const char *id, int k, const char *filter,
+                          struct likeness_neighbors *out);
 void likeness_neighbors_free(struct likeness_neighbors *neighbors);
 
 /* --- The catalogue ------------------------------------------------------------------------------------------------ */
@@ -161,8 +167,10 @@ struct likeness_items {
     struct likeness_item *items; /* [n], ordered by id bytes, owned */
     char *next;                  /* pass as `after` for what follows; NULL at the end */
 };
-/* A page of at most limit items (0: the server's default) after the cursor, or from the start (NULL). */
-int likeness_list(struct likeness *client, const char *after, int limit, struct likeness_items *out);
+/* A page of at most limit items (0: the server's default) after the cursor, or from the start (NULL), of those that
+ * fulfil the filter (NULL: all), which has to be the same for every page. */
+int likeness_list(struct likeness *client, const char *after, int limit, const char *filter,
+                  struct likeness_items *out);
 void likeness_items_free(struct likeness_items *items);
 
 int likeness_get(struct likeness *client, const char *id, char **json); /* free(*json) */

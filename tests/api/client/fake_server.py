@@ -109,9 +109,20 @@ class Catalogue:
     def sorted_ids(self):
         return sorted(self.items, key=lambda id_: id_.encode("utf-8"))
 
-    def neighbors(self, vector, k, leave_out=None):
+    def fulfil(self, filter_text):
+        """The ids under a filter of the form {"must": [{"key", "match"}]}; others are refused as the server would."""
+        if filter_text is None:
+            return set(self.items)
+        try:
+            conditions = [(c["key"], c["match"]) for c in json.loads(filter_text)["must"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise Refusal(400, "invalid_argument", "filter: a filter has must", "filter") from error
+        return {id_ for id_, item in self.items.items() if all(item["metadata"].get(k) == v for k, v in conditions)}
+
+    def neighbors(self, vector, k, leave_out=None, filter_text=None):
+        fulfil = self.fulfil(filter_text)
         scored = [(sum(a * b for a, b in zip(vector, embed(item["data"]))), id_)
-                  for id_, item in self.items.items() if id_ != leave_out]
+                  for id_, item in self.items.items() if id_ != leave_out and id_ in fulfil]
         scored.sort(key=lambda s: (-s[0], s[1].encode("utf-8")))
         return {"model": "fake", "generation": self.generation,
                 "neighbors": [{"id": id_, "score": score, "metadata": self.items[id_]["metadata"]}
@@ -211,20 +222,21 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(200, {"model": "fake", "generation": catalogue.generation, "dim": DIM, "embeddings": rows})
 
     def post_neighbors(self, catalogue, query, body):
-        self.reply(200, catalogue.neighbors(embed(body), int(query.get("k", 10))))
+        self.reply(200, catalogue.neighbors(embed(body), int(query.get("k", 10)), None, query.get("filter")))
 
     def get_neighbors(self, catalogue, query, _body):
         if query["id"] not in catalogue.items:
             raise Refusal(404, "item_not_found", "there is no item '%s'" % query["id"], "id")
         vector = embed(catalogue.items[query["id"]]["data"])
-        self.reply(200, catalogue.neighbors(vector, int(query.get("k", 10)), query["id"]))
+        self.reply(200, catalogue.neighbors(vector, int(query.get("k", 10)), query["id"], query.get("filter")))
 
     def list_items(self, catalogue, query, _body):
         limit = int(query.get("limit", 100))
         if limit > catalogue.page_limit:
             raise Refusal(400, "invalid_argument", "limit is above %d" % catalogue.page_limit, "limit")
         after = query.get("after", "").encode("utf-8")
-        ids = [id_ for id_ in catalogue.sorted_ids() if id_.encode("utf-8") > after]
+        fulfil = catalogue.fulfil(query.get("filter"))
+        ids = [id_ for id_ in catalogue.sorted_ids() if id_.encode("utf-8") > after and id_ in fulfil]
         page = ids[:limit]
         self.reply(200, {"items": [catalogue.describe(id_) for id_ in page],
                          "next": page[-1] if len(ids) > limit else None})

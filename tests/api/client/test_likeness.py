@@ -190,6 +190,26 @@ class Add(Case):
         self.assertEqual(metadata, {"cat's \"best\"/deep/a.png": {"class": "cat's \"best\""}, "c.png": {},
                                     "dog/b.png": {"class": "dog"}, "dog/quo\"te.png": {"class": "dog"}})
 
+    def test_metadata_given_is_stored_with_every_picture_beside_its_class(self):
+        self.write("photos/dog/b.png", picture("b"))
+        self.write("photos/c.png", picture("c"))
+        self.write("photos/dog/quo\"te.png", picture("d"))
+        self.run_likeness("add", "--metadata", ' { "album": "2024", "n": [1] } ', self.path("photos"))
+        self.assertEqual([i["metadata"] for i in self.catalogue.items.values()], [{"album": "2024", "n": [1]}] * 3)
+        self.run_likeness("add", "--replace", "--class-from-folder", "--metadata", '{"n": {}}', self.path("photos"))
+        metadata = {id_: item["metadata"] for id_, item in self.catalogue.items.items()}
+        both = {"class": "dog", "n": {}}
+        self.assertEqual(metadata, {"c.png": {"n": {}}, "dog/b.png": both, "dog/quo\"te.png": both})
+        self.run_likeness("add", "--replace", "--class-from-folder", "--metadata", " { }", self.path("photos"))
+        self.assertEqual(self.catalogue.items["dog/b.png"]["metadata"], {"class": "dog"})
+
+    def test_metadata_that_is_no_object_is_wrong_usage(self):
+        self.write("photos/c.png", picture("c"))
+        for bad in ("", "x", "[1]", '{"a":1', '"{}"', '{"a":1} x', '{"a":1,"a":2}'):
+            self.run_likeness("add", "--metadata", bad, self.path("photos"), code=2)
+            self.assertIn("--metadata takes a JSON object", self.err)
+        self.assertEqual(self.catalogue.requests, [])
+
     def test_a_name_that_is_no_utf8_is_reported_and_the_rest_goes_on(self):
         self.write("photos/a.png", picture("a"))
         with open(os.fsencode(self.path("photos")) + b"/\xff.png", "wb") as file:
@@ -260,6 +280,14 @@ class Neighbors(Case):
     def test_an_id_gives_the_others(self):
         lines = self.run_likeness("neighbors", "--id", "d/e").splitlines()
         self.assertEqual(sorted(line.rsplit(" ", 1)[0] for line in lines), ["a", "b", "c with space"])
+
+    def test_a_filter_goes_with_a_file_and_with_an_id(self):
+        only = '{"must": [{"key": "n", "match": "c with space"}]}'
+        lines = self.run_likeness("neighbors", self.write("q.png", picture("b")), "--filter", only).splitlines()
+        self.assertEqual([line.rsplit(" ", 1)[0] for line in lines], ["c with space"])
+        self.assertEqual(self.run_likeness("neighbors", "--id", "a", "--filter=" + only).rsplit(" ", 1)[0], "c with space")
+        self.run_likeness("neighbors", "--id", "a", "--filter", "{", code=1)
+        self.assertIn("[invalid_argument, HTTP 400]", self.err)
 
     def test_json_is_the_servers_whole_answer(self):
         answer = json.loads(self.run_likeness("neighbors", "--id", "c with space", "--k=1", "--json"))
@@ -361,6 +389,12 @@ class CatalogueCommands(Case):
         self.assertEqual(self.run_likeness("ls", "-n", "3", "--after", "f/1.png").split(),
                          ["f/2.png", "f/3.png", "f/4.png"])
         self.assertEqual(self.err, "")
+
+    def test_ls_filter_lists_what_fulfils_it_also_with_limit_and_after(self):
+        only = '{"must": [{"key": "n", "match": 3}]}'
+        self.assertEqual(self.run_likeness("ls", "--filter", only), "f/3.png\n")
+        self.assertEqual(self.run_likeness("ls", "--filter", only, "-n", "1", "--after", "f/0.png"), "f/3.png\n")
+        self.assertEqual(self.run_likeness("ls", "--filter", only, "--after", "f/3.png"), "")
 
     def test_ls_json_is_an_object_a_line(self):
         items = [json.loads(line) for line in self.run_likeness("ls", "--json").splitlines()]

@@ -87,6 +87,19 @@ class RealServer(unittest.TestCase):
         others = self.likeness("neighbors", "--id", "base/0000.jpg", "-k", "4").decode().splitlines()
         self.assertEqual(others, lines[1:])
 
+    def test_a_filter_looks_at_the_metadata_that_add_gave(self):
+        self.likeness("add", os.path.join(SAMPLE, "ship"), "--prefix", "fleet/", "--metadata", '{"fleet": {"flag": "é&+%"}}')
+        flag = '{"must": [{"key": "fleet.flag", "match": "é&+%"}]}'
+        file = os.path.join(SAMPLE, "cat", "0000.jpg")
+        lines = self.likeness("neighbors", file, "-k", "1000", "--filter", flag).decode().splitlines()
+        listed = self.likeness("ls", "--filter", flag).decode().splitlines()
+        self.assertEqual(len(listed), 100)
+        self.assertEqual(sorted(line.rsplit(" ", 1)[0] for line in lines), listed)
+        self.assertTrue(all(id_.startswith("fleet/") for id_ in listed))
+        self.likeness("ls", "--filter", '{"must": [{"key": "a"}]}', code=1)
+        self.assertIn("filter.must[0]", self.err)
+        self.likeness("rm", "--", *listed)
+
     def test_ids_of_all_kinds_come_back_with_their_own_pictures(self):
         folder = self.path("hard")
         for i, id_ in enumerate(HARD_IDS):

@@ -166,8 +166,8 @@ static void wrong_arguments_send_nothing(void) {
     struct likeness_outcome outcome;
     const struct likeness_picture picture = {"x", 1};
     const char *id = "a\"b", *good = "a", *array = "[]";
-    LK_CHECK_INT(likeness_neighbors(client, &picture, 0, &neighbors), LIKENESS_EINVAL);
-    LK_CHECK_INT(likeness_neighbors_of(client, "", 1, &neighbors), LIKENESS_EINVAL);
+    LK_CHECK_INT(likeness_neighbors(client, &picture, 0, NULL, &neighbors), LIKENESS_EINVAL);
+    LK_CHECK_INT(likeness_neighbors_of(client, "", 1, NULL, &neighbors), LIKENESS_EINVAL);
     LK_CHECK_INT(likeness_embed(client, &picture, 0, &vectors), LIKENESS_EINVAL);
     LK_CHECK_INT(likeness_put(client, "a\tb", &picture, NULL, NULL), LIKENESS_EINVAL);
     LK_CHECK_INT(likeness_put(client, "a", &picture, "[1]", NULL), LIKENESS_EINVAL);
