@@ -64,6 +64,8 @@ static size_t make_table(struct lk_config *c, struct lk_arg table[OPTIONS]) {
          0, 0, NULL, 0},
         {LK_ARG_STRING, "catalogue", &c->catalogue, "FILE", "The SQLite file of items; made when it is not there", 0, 0,
          NULL, 0},
+        {LK_ARG_STRING, "snapshot-folder", &c->snapshot_folder, "FOLDER",
+         "Where POST /snapshots leaves them; default: beside the catalogue, its name with .snapshots", 0, 0, NULL, 0},
         {LK_ARG_STRING, "listen", &c->listen, "ADDRESS:PORT", "Where to listen; port 0 takes a free one", 0, 0, NULL,
          0},
         {LK_ARG_STRING, "keys", &c->keys, "FILE",

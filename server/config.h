@@ -10,7 +10,7 @@
 
 struct lk_config {
     /* what is served, and where */
-    const char *model, *catalogue, *listen;
+    const char *model, *catalogue, *snapshot_folder, *listen;
     const char *keys, *allowed_host;
     int open_metrics, insecure_public;
     /* the engine and the cores */

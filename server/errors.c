@@ -35,9 +35,11 @@ static const struct {
     [LK_API_IMAGE_TOO_LARGE] = {"image_too_large", 422},
     [LK_API_OVERLOADED] = {"overloaded", 429},
     [LK_API_INTERNAL_ERROR] = {"internal_error", 500},
+    [LK_API_CATALOGUE_DAMAGED] = {"catalogue_damaged", 500},
     [LK_API_DRAINING] = {"draining", 503},
     [LK_API_NOT_READY] = {"not_ready", 503},
     [LK_API_ENGINE_UNAVAILABLE] = {"engine_unavailable", 503},
+    [LK_API_STORAGE_FAILED] = {"storage_failed", 503},
     [LK_API_DEADLINE_EXCEEDED] = {"deadline_exceeded", 504},
     [LK_API_DISK_FULL] = {"disk_full", 507},
 };
@@ -70,6 +72,8 @@ int lk_fault_from_status(struct lk_fault *f, int status, const char *param) {
     case LK_ELIMIT:
     case LK_EBUSY: error = LK_API_OVERLOADED; break;
     case LK_ENOSPACE: error = LK_API_DISK_FULL; break;
+    case LK_EIO: error = LK_API_STORAGE_FAILED; break;
+    case LK_EFORMAT: error = LK_API_CATALOGUE_DAMAGED; break;
     case LK_ECONFLICT: error = LK_API_GENERATION_MISMATCH; break;
     default: break;
     }

@@ -229,14 +229,28 @@ void lk_store__reader_return(struct lk_store *store, struct lk_store__conn *c) {
     (void)pthread_mutex_unlock(&store->pool_mutex);
 }
 
+void lk_store__turn_take(struct lk_store *store) {
+    (void)pthread_mutex_lock(&store->batch_mutex);
+    const uint64_t ticket = store->ticket++;
+    while (store->turn != ticket)
+        (void)pthread_cond_wait(&store->batch_over, &store->batch_mutex);
+    (void)pthread_mutex_unlock(&store->batch_mutex);
+}
+
+void lk_store__turn_end(struct lk_store *store) {
+    (void)pthread_mutex_lock(&store->batch_mutex);
+    store->turn++;
+    (void)pthread_cond_broadcast(&store->batch_over);
+    (void)pthread_mutex_unlock(&store->batch_mutex);
+}
+
 /* Ends the batch and lets the next one begin. */
 static void release_batch(struct lk_store *store) {
     (void)pthread_mutex_lock(&store->batch_mutex);
     store->in_batch = 0;
     store->committed_seq = store->now.seq;
-    store->turn++;
-    (void)pthread_cond_broadcast(&store->batch_over);
     (void)pthread_mutex_unlock(&store->batch_mutex);
+    lk_store__turn_end(store);
 }
 
 int lk_store_begin(struct lk_store *store) {
@@ -244,13 +258,12 @@ int lk_store_begin(struct lk_store *store) {
     if (store->read_only)
         return lk_err(LK_EINVAL, "%s is open for reading only", store->path);
     (void)pthread_mutex_lock(&store->batch_mutex);
-    if (store->in_batch && pthread_equal(store->owner, pthread_self())) {
-        (void)pthread_mutex_unlock(&store->batch_mutex);
+    const int nested = store->in_batch && pthread_equal(store->owner, pthread_self());
+    (void)pthread_mutex_unlock(&store->batch_mutex);
+    if (nested)
         return lk_err(LK_EINVAL, "%s: this thread has a batch open already", store->path);
-    }
-    const uint64_t ticket = store->ticket++;
-    while (store->turn != ticket)
-        (void)pthread_cond_wait(&store->batch_over, &store->batch_mutex);
+    lk_store__turn_take(store);
+    (void)pthread_mutex_lock(&store->batch_mutex);
     store->in_batch = 1;
     store->owner = pthread_self();
     (void)pthread_mutex_unlock(&store->batch_mutex);

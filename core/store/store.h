@@ -121,6 +121,18 @@ void lk_store_view_close(struct lk_store_view *view); /* NULL is fine */
 /* An item's metadata at that moment, valid until the next call. LK_ENOTFOUND. */
 int lk_store_view_metadata(struct lk_store_view *view, const char *id, const char **metadata);
 
+/* A copy of the catalogue at `path`, made while others read and write: a batch waits a few milliseconds for it at most. The
+ * file is a catalogue like any other, complete and on the disk on return, and holds every write up to seq; until then it is
+ * named path LK_STORE_SNAPSHOT_PART. go_on (may be NULL) is asked every megabyte: 0 gives up. LK_EBUSY: another one is
+ * being made; LK_EEXISTS: path is there; LK_ECANCELLED; LK_ENOSPACE, LK_EIO: the catalogue itself is as it was. Not
+ * inside a batch. */
+#define LK_STORE_SNAPSHOT_PART ".part"
+struct lk_store_snapshot {
+    int64_t seq, items, bytes;
+};
+int lk_store_snapshot(struct lk_store *store, const char *path, int (*go_on)(void *arg), void *arg,
+                      struct lk_store_snapshot *out);
+
 /* What is served: space, generation number (never reused: next_generation is monotone), model file hash. */
 struct lk_store_serving {
     int64_t generation;

@@ -4,7 +4,7 @@
  * connection.c  one SQLite connection: settings, statements, errors
  * schema.c      tables and migrations
  * write.c       what a batch does            read.c    what readers do
- * changes.c     what happened since a seq, and how long that is known
+ * changes.c     what happened since a seq      snapshot.c  a copy while others write
  * text.c        ids, UTF-8, canonical JSON   lock.c    one writing process a catalogue */
 #ifndef LK_STORE_STORE_INTERNAL_H
 #define LK_STORE_STORE_INTERNAL_H
@@ -110,11 +110,12 @@ struct lk_store {
     struct lk_store__lock lock;
 
     struct lk_store__conn writer;
-    pthread_mutex_t batch_mutex; /* guards in_batch, owner, committed */
+    pthread_mutex_t batch_mutex; /* guards in_batch, owner, ticket, turn, committed_seq, snapshot_runs */
     pthread_cond_t batch_over;
     int in_batch;
-    pthread_t owner;               /* of the batch */
-    uint64_t ticket, turn;         /* batches begin in the order in which they were asked for */
+    pthread_t owner;       /* of the batch */
+    uint64_t ticket, turn; /* who takes a ticket has the writer when its turn comes */
+    int snapshot_runs;
     struct lk_store__counters now; /* the batch's, once it has begun */
     int64_t committed_seq;         /* what readers see */
     int broken;                    /* a status: SQLite failed inside the batch, so it can only be rolled back */
@@ -140,6 +141,10 @@ int lk_store__vector(struct lk_store__conn *c, sqlite3_stmt *s, int column, cons
                      int *dim);
 /* Inside a batch: drops the oldest delete records when there are more than the store keeps. */
 int lk_store__forget(struct lk_store *store);
+
+/* The writer's connection for one thread, in the order of asking: for a batch, or a step of a snapshot. */
+void lk_store__turn_take(struct lk_store *store);
+void lk_store__turn_end(struct lk_store *store);
 
 /* A read connection of the pool; waits for one. Never fails. */
 struct lk_store__conn *lk_store__reader(struct lk_store *store);
