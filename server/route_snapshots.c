@@ -61,10 +61,11 @@ static int make_name(const char *catalogue, char name[160]) {
 static char *in_folder(const struct lk_server *server, const char *name) {
     const char *folder = server->config->snapshot_folder;
     struct lk_buf path = {0};
-    int rc = folder ? lk_buf_printf(&path, "%s", folder) : lk_buf_printf(&path, "%s.snapshots", server->config->catalogue);
+    int rc = folder ? lk_buf_printf(&path, "%s", folder)
+                    : lk_buf_printf(&path, "%s.snapshots", server->config->catalogue);
     if (rc == 0 && name)
         rc = lk_buf_printf(&path, "/%s", name);
-    if (rc == 0 && (rc = lk_buf_append(&path, "", 1)) == 0)
+    if (rc == 0 && lk_buf_append(&path, "", 1) == 0)
         return (char *)path.data;
     lk_buf_free(&path);
     return NULL;

@@ -1,7 +1,10 @@
 """Is every wrong request answered with its own clear error, and is the server right afterwards?"""
 import json
+import pathlib
 import socket
+import sqlite3
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -281,7 +284,6 @@ def test_twenty_malformed_requests():
 
 def test_a_full_disk_is_a_507_and_nothing_is_lost():
     script = 'mount -t tmpfs -o size=1m tmpfs "$1" || exit 77; shift; exec "$@"'
-    import tempfile
     with tempfile.TemporaryDirectory() as folder:
         small = folder + "/small"
         subprocess.run(["mkdir", small], check=True)
@@ -304,6 +306,35 @@ def test_a_full_disk_is_a_507_and_nothing_is_lost():
                 raise AssertionError("1 MB held 200 pictures of 9 kB")
             assert sorted(i["id"] for i in s.curl("/items").json()["items"]) == sorted(stored)
             assert s.curl(f"/neighbors?id={stored[0]}").status == 200
+            s.alive()
+
+
+def test_a_folder_that_cannot_be_written_is_a_503():
+    with tempfile.TemporaryDirectory() as folder:
+        pathlib.Path(folder, "file").write_text("no folder")
+        with Server("--snapshot-folder", folder + "/file/snapshots") as s:
+            refused(s.curl("/snapshots", method="POST"), 503, "storage_failed")
+            s.alive()
+
+
+def test_what_meets_damaged_bytes_is_a_500_and_the_rest_goes_on():
+    with tempfile.TemporaryDirectory() as folder:
+        with Server(folder=folder) as s:
+            for i in range(3):
+                assert s.put(f"i{i}", png((i, 20, 30))).status == 201
+        file = pathlib.Path(folder, "catalogue.db")
+        db = sqlite3.connect(file)
+        page, = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'images'").fetchone()
+        db.close()
+        with open(file, "r+b") as f:
+            f.seek((page - 1) * 16384)
+            f.write(b"\xa5" * 200)
+        with Server(folder=folder) as s:
+            refused(s.curl("/items/i1/image"), 500, "catalogue_damaged")
+            refused(s.put("i3", png((9, 9, 9))), 500, "catalogue_damaged")
+            assert s.curl("/items/i1").status == 200
+            assert len(s.curl("/neighbors?id=i1").json()["neighbors"]) == 2
+            assert s.curl("/items/i1", data=b'{"still":"written"}', method="PATCH").status == 200
             s.alive()
 
 

@@ -312,6 +312,15 @@ def test_the_request_id_comes_back_and_stands_in_the_log():
         assert "request id=embed-1 method=POST target=\"/embed\" status=200" in s.log()
 
 
+def test_snapshots_are_made_listed_fetched_and_removed():
+    """What they are worth is the question of test_snapshots.py."""
+    with Server() as s:
+        made = s.curl("/snapshots", method="POST").json()
+        assert [x["name"] for x in s.curl("/snapshots").json()["snapshots"]] == [made["name"]]
+        assert len(s.curl("/snapshots/" + made["name"]).body) == made["bytes"]
+        assert s.curl("/snapshots/" + made["name"], method="DELETE").status == 204
+
+
 def test_every_route_of_the_document_was_asked():
     documented = {(m, p) for p, methods in harness.DOCUMENT["paths"].items() for m in methods if m != "parameters"}
     if len(__import__("sys").argv) == 1:
