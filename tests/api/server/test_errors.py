@@ -334,7 +334,7 @@ def test_what_meets_damaged_bytes_is_a_500_and_the_rest_goes_on():
             refused(s.put("i3", png((9, 9, 9))), 500, "catalogue_damaged")
             assert s.curl("/items/i1").status == 200
             assert len(s.curl("/neighbors?id=i1").json()["neighbors"]) == 2
-            assert s.curl("/items/i1", data=b'{"still":"written"}', method="PATCH").status == 200
+            assert s.curl("/items/i1", data=b'{"still":"written"}', method="PATCH", headers=JSON).status == 200
             s.alive()
 
 
