@@ -168,25 +168,50 @@ static int refused(struct lk_fault *f, int rc) {
                         NULL, "%s", lk_error());
 }
 
-/* A place in the queue before the picture is decoded. A patient embedding takes one at a time and waits for it; the
- * others took them all when they began. */
+static void give_places_back(struct lk_embedding *e, struct lk_picture *p) {
+    for (int t = 0; t < LK_EMBEDDING_TARGETS; t++) {
+        if (p->places[t])
+            lk_batcher_give_back(e->targets[t]->batcher, 1, e->bulk);
+        p->places[t] = 0;
+    }
+}
+
+/* A place for the picture in the queue of each target. A full queue of the coming model refuses too: what is stored without
+ * a vector would not be found after the switch. An engine of it that is out of service does not; its publication fails. */
+static int reserve(struct lk_embedding *e, struct lk_picture *p) {
+    for (int t = 0; t < LK_EMBEDDING_TARGETS; t++) {
+        if (!e->targets[t] || p->places[t])
+            continue;
+        int rc = lk_batcher_reserve(e->targets[t]->batcher, 1, e->bulk);
+        p->places[t] = rc == 0;
+        if (rc && (t == 0 || rc == LK_ELIMIT))
+            return rc;
+    }
+    return 0;
+}
+
+/* Places in the queues before the picture is decoded. A patient embedding takes those of one picture at a time and waits for
+ * them; the others took all when they began. */
 static int take_place(struct lk_embedding *e, struct lk_picture *p) {
-    int late = e->deadline_ns && lk_now_ns() >= e->deadline_ns;
-    if (late || (e->gone && e->gone(e->arg))) {
-        if (!e->patient)
-            lk_batcher_give_back(e->targets[0]->batcher, 1, e->bulk);
-        return late ? lk_fault_set(&p->fault, LK_API_DEADLINE_EXCEEDED, NULL, "the deadline passed before decoding")
-                    : lk_fault_set(&p->fault, LK_API_DRAINING, NULL, "the client left");
+    int rc = 0;
+    if (e->deadline_ns && lk_now_ns() >= e->deadline_ns)
+        rc = lk_fault_set(&p->fault, LK_API_DEADLINE_EXCEEDED, NULL, "the deadline passed before decoding");
+    else if (e->gone && e->gone(e->arg))
+        rc = lk_fault_set(&p->fault, LK_API_DRAINING, NULL, "the client left");
+    while (rc == 0 && e->patient) {
+        int got = reserve(e, p);
+        if (got == 0)
+            break;
+        if (got != LK_ELIMIT || (e->deadline_ns && lk_now_ns() >= e->deadline_ns)) {
+            rc = refused(&p->fault, got);
+        } else {
+            struct timespec pause = {.tv_nsec = 2000000};
+            nanosleep(&pause, NULL);
+        }
     }
-    if (!e->patient)
-        return 0;
-    int rc;
-    while ((rc = lk_batcher_reserve(e->targets[0]->batcher, 1, e->bulk)) == LK_ELIMIT &&
-           (!e->deadline_ns || lk_now_ns() < e->deadline_ns)) {
-        struct timespec pause = {.tv_nsec = 2000000};
-        nanosleep(&pause, NULL);
-    }
-    return rc ? refused(&p->fault, rc) : 0;
+    if (rc)
+        give_places_back(e, p);
+    return rc;
 }
 
 /* 0: the picture will be finished by entry_done, and may be already. */
@@ -198,7 +223,7 @@ static void submit(struct lk_embedding *e, struct lk_picture *p) {
         p->entries[t] = (struct lk_batch_entry){.pixels = p->squares + (t ? square_bytes(e->targets[0]) : 0),
                                                 .vector = p->vectors[t],
                                                 .bulk = e->bulk,
-                                                .reserved = t == 0,
+                                                .reserved = p->places[t],
                                                 .flow = &e->flows[t],
                                                 .deadline_ns = e->deadline_ns,
                                                 .gone = e->gone ? entry_gone : NULL,
@@ -233,7 +258,7 @@ static int decode_and_submit(struct lk_embedding *e, struct lk_picture *p) {
         lk_metrics_stage(e->work->metrics, LK_STAGE_DECODE, lk_now_ns() - begun, e->stages);
     }
     if (rc) {
-        lk_batcher_give_back(e->targets[0]->batcher, 1, e->bulk);
+        give_places_back(e, p);
         return rc;
     }
     submit(e, p);
@@ -263,15 +288,17 @@ static void decode_some(void *arg) {
     finish(e, 1);
 }
 
-/* Nothing is decoded for a request that the queue will not take. */
+/* Nothing is decoded for a request that the queues will not take. */
 static int take_places(struct lk_embedding *e) {
-    size_t wanted = 0;
-    for (size_t i = 0; i < e->count; i++)
-        wanted += e->pictures[i].fault.error == LK_API_OK;
-    int rc = wanted && !e->patient ? lk_batcher_reserve(e->targets[0]->batcher, (int)wanted, e->bulk) : 0;
-    for (size_t i = 0; rc && i < e->count; i++)
+    int rc = 0;
+    for (size_t i = 0; i < e->count && rc == 0 && !e->patient; i++)
+        if (e->pictures[i].fault.error == LK_API_OK)
+            rc = reserve(e, &e->pictures[i]);
+    for (size_t i = 0; rc && i < e->count; i++) {
         if (e->pictures[i].fault.error == LK_API_OK)
             refused(&e->pictures[i].fault, rc);
+        give_places_back(e, &e->pictures[i]);
+    }
     return rc;
 }
 

@@ -24,8 +24,9 @@ struct lk_picture {
     struct lk_fault fault;                /* LK_API_OK, or why there is no vector of the first target */
     /* internal */
     struct lk_batch_entry entries[LK_EMBEDDING_TARGETS];
-    uint8_t *squares; /* [target][side][side][3], one after another */
-    int waiting;      /* entries not done yet; changed atomically */
+    uint8_t *squares;                 /* [target][side][side][3], one after another */
+    int waiting;                      /* entries not done yet; changed atomically */
+    int places[LK_EMBEDDING_TARGETS]; /* taken in the queue of each target */
     struct lk_embedding *embedding;
 };
 
