@@ -30,6 +30,7 @@ const struct lk_route lk_routes[] = {
     {"PUT", "/model", LK_ROLE_ADMIN, LK_BODY_STREAM, 0, lk_route_put_model, lk_route_put_model_chunk},
     {"POST", "/model/reload", LK_ROLE_ADMIN, LK_BODY_NONE, 0, lk_route_reload_model, NULL},
     {"GET", "/model/status", LK_ROLE_READ, LK_BODY_NONE, 0, lk_route_model_status, NULL},
+    {"GET", "/model/weights", LK_ROLE_READ, LK_BODY_NONE, 0, lk_route_model_weights, NULL},
     {"GET", "/livez", LK_ROLE_NONE, LK_BODY_NONE, 1, lk_route_live, NULL},
     {"GET", "/readyz", LK_ROLE_NONE, LK_BODY_NONE, 0, lk_route_ready, NULL},
     {"GET", "/healthz", LK_ROLE_NONE, LK_BODY_NONE, 0, lk_route_ready, NULL},

@@ -52,6 +52,7 @@ void lk_route_put_model(struct lk_request *r);
 void lk_route_put_model_chunk(struct lk_request *r, const void *bytes, size_t n);
 void lk_route_reload_model(struct lk_request *r);
 void lk_route_model_status(struct lk_request *r);
+void lk_route_model_weights(struct lk_request *r);
 void lk_route_live(struct lk_request *r);
 void lk_route_ready(struct lk_request *r);
 void lk_route_metrics(struct lk_request *r);

@@ -1,4 +1,6 @@
 """Does every route do what the document says, when it is asked rightly?"""
+import hashlib
+import http.client
 import io
 import json
 import signal
@@ -284,6 +286,26 @@ def test_a_published_model_takes_over_and_serves_after_a_restart():
             s.process.send_signal(signal.SIGHUP)
             time.sleep(0.3)
             assert s.published()["unchanged"] is True
+
+
+def test_the_weights_are_the_file_that_serves():
+    with tempfile.TemporaryDirectory() as folder, Server(folder=folder) as s:
+        first, other = s.model.read_bytes(), harness.model_file(folder, "other-2.safetensors").read_bytes()
+        answer = s.curl("/model/weights")
+        assert answer.body == first and answer.headers["x-likeness-generation"] == "1"
+        assert answer.headers["etag"] == f'"{hashlib.sha256(first).hexdigest()}"'
+        s.model.write_bytes(other)  # behind the server's back: nobody may take that for what serves
+        connection = s.connection()
+        connection.request("GET", "/model/weights")
+        try:
+            connection.getresponse().read()
+            raise AssertionError("a file that was written over is handed out whole")
+        except http.client.IncompleteRead:
+            pass
+        assert "written over" in s.log()
+        assert s.curl("/model", data=other, method="PUT").status == 202 and s.published()["to_generation"] == 2
+        assert s.curl("/model/weights").body == other
+        assert s.curl("/model/weights?x=1").code == "invalid_argument"
 
 
 def test_probes_page_and_document():
