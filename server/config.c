@@ -156,7 +156,11 @@ static size_t make_table(struct lk_config *c, struct lk_arg table[OPTIONS]) {
          "error|warn|info|debug", 0},
         {LK_ARG_CHOICE, "log-format", &c->log_format, NULL, "A line of text, or of JSON", 0, 0, "text|json", 0},
         {LK_ARG_FLAG, "log-requests", &c->log_requests, NULL, "A line a request", 0, 0, NULL, 0},
-        {LK_ARG_FLAG, "print-config", &c->print_config, NULL, "Print every setting and stop", 0, 0, NULL, 0},
+        {LK_ARG_HEADING, NULL, NULL, NULL, "Settings in a file", 0, 0, NULL, 0},
+        {LK_ARG_STRING, "config", &c->config, "FILE",
+         "A JSON object with the names of these options, {\"max-k\": 100}; flags win over it", 0, 0, NULL, 0},
+        {LK_ARG_FLAG, "print-config", &c->print_config, NULL, "Print every setting, as --config reads it, and stop", 0,
+         0, NULL, 0},
     };
     _Static_assert(sizeof options <= OPTIONS * sizeof(struct lk_arg), "OPTIONS is too small");
     memcpy(table, options, sizeof options);
@@ -172,25 +176,21 @@ void lk_config_visit(const struct lk_config *c, void (*visit)(void *arg, const s
     for (size_t i = 0; i < n; i++) {
         if (table[i].kind == LK_ARG_HEADING)
             limits = strcmp(table[i].help, "Limits") == 0;
-        else if (strcmp(table[i].name, "print-config") != 0)
+        else if (strcmp(table[i].name, "print-config") != 0 && strcmp(table[i].name, "config") != 0)
             visit(arg, &table[i], limits);
     }
 }
 
-static void print_option(void *arg, const struct lk_arg *option, int is_limit) {
-    (void)arg, (void)is_limit;
-    printf("--%s", option->name);
-    switch (option->kind) {
-    case LK_ARG_FLAG: printf("=%d", *(const int *)option->value); break;
-    case LK_ARG_INT:
-    case LK_ARG_SIZE: printf("=%lld", *(const long long *)option->value); break;
-    case LK_ARG_REAL: printf("=%g", *(const double *)option->value); break;
-    default: {
-        const char *text = *(const char *const *)option->value;
-        printf("=%s", text ? text : "");
-    }
-    }
-    putchar('\n');
+#define NOT_IN_A_FILE " config print-config "
+
+static int print(struct lk_config *c) {
+    struct lk_arg table[OPTIONS];
+    struct lk_buf out = {0};
+    int rc = lk_config_json(&out, table, make_table(c, table), NOT_IN_A_FILE);
+    if (rc == 0)
+        fwrite(out.data, 1, out.size, stdout);
+    lk_buf_free(&out);
+    return rc;
 }
 
 /* "127.0.0.1:8080", "[::1]:8080", "localhost:8080". Only loopback, unless told otherwise. */
@@ -248,29 +248,23 @@ static void share_cores(struct lk_config *c) {
     c->engine_cores = elsewhere ? 0 : engine;
 }
 
-int lk_config_parse(struct lk_config *c, int argc, char **argv) {
-    *c = defaults;
-    struct lk_arg table[OPTIONS];
-    size_t n = make_table(c, table), words = 0;
+/* The file first, so that flags win. */
+static int parse(struct lk_config *c, struct lk_arg *table, size_t n, int argc, char **argv) {
+    size_t words;
     int rc = lk_args_parse(table, n, argc, argv, NULL, 0, &words);
-    if (rc < 0)
+    if (rc || !c->config)
         return rc;
-    if (rc == 1) {
-        struct lk_config fresh = defaults; /* so that the defaults shown are the defaults */
-        make_table(&fresh, table);
-        lk_args_help(
-            table, n, "likeness-server --model FILE [options]",
-            "Serves a catalogue of pictures: embeds them with a model of likeness-trainer and answers which are "
-            "nearest to which, over REST. The API is described at /openapi.json, and a page to try it at /.");
-        return 1;
-    }
-    if ((rc = parse_listen(c)))
+    if ((rc = lk_config_words_read(&c->file, c->config, table, n)))
         return rc;
-    share_cores(c);
-    if (c->print_config) {
-        lk_config_visit(c, print_option, NULL);
-        return 1;
+    if (lk_args_parse(table, n, (int)c->file.count, c->file.words, NULL, 0, &words)) {
+        char sentence[512];
+        snprintf(sentence, sizeof sentence, "%s", lk_error());
+        return lk_err(LK_EINVAL, "%s: %s", c->config, sentence);
     }
+    return lk_args_parse(table, n, argc, argv, NULL, 0, &words);
+}
+
+static int check(const struct lk_config *c) {
     if (!c->model)
         return lk_err(LK_EINVAL, "--model is missing: which weights shall be served?");
     if (c->decode_memory_bytes < 3 * c->max_pixels)
@@ -284,6 +278,32 @@ int lk_config_parse(struct lk_config *c, int argc, char **argv) {
                       c->body_memory_bytes, c->max_body_bytes);
     return 0;
 }
+
+int lk_config_parse(struct lk_config *c, int argc, char **argv) {
+    *c = defaults;
+    struct lk_arg table[OPTIONS];
+    size_t n = make_table(c, table);
+    int rc = parse(c, table, n, argc, argv);
+    if (rc == 1) {
+        struct lk_config fresh = defaults; /* so that the defaults shown are the defaults */
+        make_table(&fresh, table);
+        lk_args_help(
+            table, n, "likeness-server --model FILE [options]",
+            "Serves a catalogue of pictures: embeds them with a model of likeness-trainer and answers which are "
+            "nearest to which, over REST. The API is described at /openapi.json, and a page to try it at /.");
+    }
+    if (rc == 0 && (rc = parse_listen(c)) == 0 && c->print_config)
+        rc = print(c) ? LK_ENOMEM : 1;
+    if (rc == 0) {
+        share_cores(c);
+        rc = check(c);
+    }
+    if (rc)
+        lk_config_close(c);
+    return rc;
+}
+
+void lk_config_close(struct lk_config *c) { lk_config_words_free(&c->file); }
 
 int lk_config_work(const struct lk_config *c, struct lk_work *work) {
     size_t jobs = ((size_t)c->connections + 64) * (size_t)(c->pool_threads + 1);

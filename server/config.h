@@ -5,6 +5,7 @@
 
 #include "base/args.h"
 #include "collection.h"
+#include "config_file.h"
 #include "filter.h"
 #include "http.h"
 
@@ -30,15 +31,22 @@ struct lk_config {
     double request_timeout_seconds, ready_timeout_seconds, drain_seconds;
     /* the log */
     const char *log_level, *log_format;
-    int log_requests, print_config;
+    int log_requests;
+    /* settings in a file */
+    const char *config;
+    int print_config;
+    struct lk_config_words file; /* what it said: strings point here */
     /* made from the above by lk_config_parse */
     char address[64];
     int port;
     int cores, engine_cores;
 };
 
-/* 0, 1 (--help or --print-config has been printed), or LK_EINVAL with a sentence. The strings point into argv. */
+/* 0, 1 (--help or --print-config has been printed), or LK_EINVAL with a sentence. The strings point into
+ * argv and *c; after 0 lk_config_close frees what was read. */
 int lk_config_parse(struct lk_config *c, int argc, char **argv);
+
+void lk_config_close(struct lk_config *c);
 
 /* Every option in the order of the table, with its value now; is_limit: it stands under "Limits". */
 void lk_config_visit(const struct lk_config *c, void (*visit)(void *arg, const struct lk_arg *option, int is_limit),

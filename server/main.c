@@ -119,5 +119,7 @@ int main(int argc, char **argv) {
     sigemptyset(&reload);
     sigaddset(&reload, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &reload, NULL);
-    return serve(&config, &stop) ? 1 : 0;
+    rc = serve(&config, &stop);
+    lk_config_close(&config);
+    return rc ? 1 : 0;
 }

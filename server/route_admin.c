@@ -25,16 +25,7 @@ static void list_option(void *arg, const struct lk_arg *option, int is_limit) {
     l->first = 0;
     if (l->rc)
         return;
-    switch (option->kind) {
-    case LK_ARG_FLAG: l->rc = lk_json_raw(l->out, *(const int *)option->value ? "true" : "false"); break;
-    case LK_ARG_INT:
-    case LK_ARG_SIZE: l->rc = lk_json_int(l->out, *(const long long *)option->value); break;
-    case LK_ARG_REAL: l->rc = lk_buf_printf(l->out, "%.9g", *(const double *)option->value); break;
-    default: {
-        const char *text = *(const char *const *)option->value;
-        l->rc = text ? lk_json_text(l->out, text) : lk_json_raw(l->out, "null");
-    }
-    }
+    l->rc = lk_config_value_json(l->out, option);
 }
 
 static int list_options(struct lk_buf *out, const struct lk_config *config, int limits) {
