@@ -57,7 +57,7 @@ struct lk_request_private {
     int begun, completed, on_pool, answered, queued;
     atomic_int paused, gone; /* gone: it was seen that the client closed its side */
     int discard;
-    uint64_t received, reserved; /* bytes of the body; bytes taken from the budget */
+    uint64_t length, received, reserved; /* bytes of the body: announced, or 0; come; taken from the budget */
     struct lk_fault fault;
     int64_t start_ns, headers_ns; /* its first line; its headers */
     /* the answer */

@@ -9,6 +9,8 @@
 #include "base/log.h"
 #include "http_internal.h"
 
+#define FIRST_ROOM 65536 /* bytes of a body that are made room for before any came */
+
 int lk_request_draining(const struct lk_request *r) { return atomic_load(&r->http->http->draining); }
 
 void lk_request_http_stats(struct lk_request *r, struct lk_http_stats *out) {
@@ -120,8 +122,10 @@ static int check_body(struct lk_request_private *p, int has_length, uint64_t len
         if (!lk_budget_try(&p->http->bodies, length))
             return lk_fault_set(&p->fault, LK_API_OVERLOADED, NULL,
                                 "the bodies in memory reach their limit of %lld bytes", (long long)o->body_memory);
-        p->reserved = length;
-        if (lk_buf_reserve(&p->r.body, (size_t)length))
+        p->length = length;
+        p->reserved = length < FIRST_ROOM ? length : FIRST_ROOM; /* the rest when it comes: a claim is not memory */
+        lk_budget_give(&p->http->bodies, length - p->reserved);
+        if (lk_buf_reserve(&p->r.body, (size_t)p->reserved))
             return lk_fault_from_status(&p->fault, LK_ENOMEM, NULL);
     }
     return 0;
@@ -155,6 +159,22 @@ enum lk_http_step lk_http_headers(struct lk_request_private *p, const char *meth
     return LK_HTTP_ANSWER;
 }
 
+/* Takes from the budget what the body needs now; a body of known length gets room ahead, so that it is copied seldom. */
+static int make_room(struct lk_request_private *p) {
+    if (p->received <= p->reserved)
+        return 0;
+    uint64_t wanted = p->received;
+    if (p->length > 4 * wanted)
+        wanted *= 4;
+    else if (p->length > wanted)
+        wanted = p->length;
+    if (!lk_budget_try(&p->http->bodies, wanted - p->reserved))
+        return lk_fault_set(&p->fault, LK_API_OVERLOADED, NULL, "the bodies in memory reach their limit of %lld bytes",
+                            (long long)p->http->options.body_memory);
+    p->reserved = wanted;
+    return lk_buf_reserve(&p->r.body, (size_t)wanted) ? lk_fault_from_status(&p->fault, LK_ENOMEM, NULL) : 0;
+}
+
 enum lk_http_step lk_http_body(struct lk_request_private *p, const char *bytes, size_t *n) {
     if (atomic_load(&p->paused))
         return LK_HTTP_GO_ON; /* takes nothing; called again after the pause */
@@ -173,12 +193,8 @@ enum lk_http_step lk_http_body(struct lk_request_private *p, const char *bytes, 
         if (p->received > (uint64_t)o->max_body) {
             lk_fault_set(&p->fault, LK_API_BODY_TOO_LARGE, NULL, "the body has more than %lld bytes",
                          (long long)o->max_body);
-        } else if (p->received > p->reserved) { /* chunked */
-            if (lk_budget_try(&p->http->bodies, p->received - p->reserved))
-                p->reserved = p->received;
-            else
-                lk_fault_set(&p->fault, LK_API_OVERLOADED, NULL, "the bodies in memory reach their limit of %lld bytes",
-                             (long long)o->body_memory);
+        } else {
+            make_room(p);
         }
         if (!p->fault.error && lk_buf_append(&p->r.body, bytes, *n))
             lk_fault_from_status(&p->fault, LK_ENOMEM, NULL);
