@@ -15,6 +15,7 @@
 #include "http_internal.h"
 
 #define TICK_MS 50
+#define UNSENT_MAX (128 << 10)          /* bytes of an answer that wait in the kernel for a slow reader */
 #define IDLE_WHEN_DRAINING_NS 300000000 /* of a stop: a connection without a request is closed after this */
 
 int lk_http_listen(struct lk_http *http) {
@@ -114,8 +115,9 @@ static int accept_one(struct lk_http *http) {
             lk_log_warn("a connection cannot be accepted: %s", strerror(errno));
         return errno == EINTR || errno == ECONNABORTED;
     }
-    int on = 1;
+    int on = 1, unsent = UNSENT_MAX;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent);
     pthread_mutex_lock(&http->mutex);
     http->n_connections++;
     http->accepted++;
