@@ -2,7 +2,7 @@
  * remembers and what a resumed run may not change, so that these cannot differ.
  *
  * Where a value comes from, strongest first: the command line; with --resume the checkpoint; the recipe; the table's
- * default, which is byol.md's first recipe (the published one of lightly: 87.2 % kNN after 200 epochs on CIFAR-10). */
+ * default, which is docs/training.md's first recipe (the published one of lightly: 87.2 % kNN after 200 epochs on CIFAR-10). */
 #ifndef LK_TRAINER_CONFIG_H
 #define LK_TRAINER_CONFIG_H
 
