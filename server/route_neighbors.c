@@ -74,85 +74,132 @@ static int write_hits(struct lk_buf *out, const struct lk_findings *found, int w
     return rc ? rc : lk_json_raw(out, "]");
 }
 
-/* Answers one query into out. Negative: *f says why. */
-static int answer(struct lk_request *r, const struct lk_neighbors_query *q, struct lk_buf *out, struct lk_fault *f) {
+/* What one query searches for, or why it cannot. */
+struct answer {
+    struct lk_search search;
+    float *stored; /* a stored item's vector, owned */
+    struct lk_fault fault;
+};
+
+static int prepare(struct lk_request *r, const struct lk_neighbors_query *q, struct answer *a) {
     struct lk_collection *c = lk_request_collection(r);
     const struct lk_generation *g = lk_request_generation(r);
     const struct neighbors *s = r->state;
-    struct lk_search search = {.store = c->store,
-                               .index = g->index,
-                               .cores = c->work->cores,
-                               .query = q->vector,
-                               .k = (size_t)q->k,
-                               .exclude = q->id,
-                               .min_score = (float)q->min_score,
-                               .filter = q->filter,
-                               .with_metadata = q->with_metadata,
-                               .deadline_ns = r->deadline_ns,
-                               .gone = lk_route_gone,
-                               .arg = r};
-    struct lk_findings found = {0};
-    float *stored = NULL;
-    int rc = 0;
+    a->search = (struct lk_search){.store = c->store,
+                                   .index = g->index,
+                                   .cores = c->work->cores,
+                                   .query = q->vector,
+                                   .k = (size_t)q->k,
+                                   .exclude = q->id,
+                                   .min_score = (float)q->min_score,
+                                   .filter = q->filter,
+                                   .with_metadata = q->with_metadata,
+                                   .deadline_ns = r->deadline_ns,
+                                   .gone = lk_route_gone,
+                                   .arg = r};
     if (q->picture != LK_NO_PICTURE) {
-        if (s->embedding.pictures[q->picture].fault.error) {
-            *f = s->embedding.pictures[q->picture].fault;
-            return LK_EFAIL;
-        }
-        search.query = s->embedding.pictures[q->picture].vectors[0];
+        a->fault = s->embedding.pictures[q->picture].fault;
+        a->search.query = s->embedding.pictures[q->picture].vectors[0];
     } else if (q->id) {
-        if (!(stored = lk_calloc((size_t)g->dim, sizeof *stored)))
-            rc = LK_ENOMEM;
-        else if ((rc = lk_index_vector(g->index, q->id, stored)) == LK_ENOTFOUND)
-            lk_err(rc, "there is no item \"%s\"", q->id);
-        search.query = stored;
+        if (!(a->stored = lk_calloc((size_t)g->dim, sizeof *a->stored)))
+            return LK_ENOMEM;
+        int rc = lk_index_vector(g->index, q->id, a->stored);
+        if (rc == LK_ENOTFOUND)
+            (void)lk_fault_set(&a->fault, LK_API_ITEM_NOT_FOUND, "id", "there is no item \"%s\"", q->id);
+        a->search.query = a->stored;
+        return rc == LK_ENOTFOUND ? 0 : rc;
     }
-    if (rc == 0) {
+    return 0;
+}
+
+/* Searches for all that have no fault, together; found[i] are query i's. */
+static int search_all(struct lk_request *r, const struct answer *answers, size_t n, struct lk_findings *found) {
+    struct lk_search *searches = lk_calloc(n, sizeof *searches);
+    struct lk_findings *packed = lk_calloc(n, sizeof *packed);
+    size_t count = 0;
+    int rc = searches && packed ? 0 : LK_ENOMEM;
+    for (size_t i = 0; i < n && rc == 0; i++)
+        if (!answers[i].fault.error)
+            searches[count++] = answers[i].search;
+    if (rc == 0 && count) {
         int64_t begun = lk_now_ns();
-        rc = lk_search_run(&search, &found);
-        lk_metrics_stage(g->work->metrics, LK_STAGE_SEARCH, lk_now_ns() - begun, &r->stages);
+        rc = lk_search_run_many(searches, count, packed);
+        lk_metrics_stage(lk_request_generation(r)->work->metrics, LK_STAGE_SEARCH, lk_now_ns() - begun, &r->stages);
     }
-    if (rc == 0)
-        rc = write_hits(out, &found, q->with_metadata);
-    lk_findings_free(&found);
-    free(stored);
-    if (rc == LK_ECANCELLED)
-        return lk_fault_set(f, LK_API_DEADLINE_EXCEEDED, NULL, "%s", lk_error());
-    return rc ? lk_fault_from_status(f, rc, q->id ? "id" : NULL) : 0;
+    for (size_t i = n; i-- > 0 && rc == 0;)
+        if (!answers[i].fault.error)
+            found[i] = packed[--count];
+    free(searches);
+    free(packed);
+    return rc;
+}
+
+static int write_answer(const struct answer *a, const struct lk_findings *found, struct lk_buf *out) {
+    int rc;
+    if (!a->fault.error)
+        return write_hits(out, found, a->search.with_metadata);
+    return (rc = lk_json_raw(out, "\"error\":")) ? rc : lk_fault_json(out, &a->fault);
+}
+
+static int write_answers(struct lk_request *r, const struct answer *answers, const struct lk_findings *found,
+                         struct lk_buf *out) {
+    const struct neighbors *s = r->state;
+    int rc;
+    if ((rc = lk_json_raw(out, "{")) || (rc = lk_reply_generation(r, out)) ||
+        (rc = lk_json_raw(out, s->asked.many ? ",\"results\":[" : ",")))
+        return rc;
+    for (size_t i = 0; i < s->asked.count && rc == 0; i++) {
+        if ((s->asked.many && (rc = lk_json_raw(out, i ? ",{" : "{"))) ||
+            (rc = write_answer(&answers[i], &found[i], out)) || (s->asked.many && (rc = lk_json_raw(out, "}"))))
+            return rc;
+    }
+    return rc ? rc : lk_json_raw(out, s->asked.many ? "]}\n" : "}\n");
+}
+
+/* The first fault that fails the request: among many queries, a picture that is none and an id that is not there do not. */
+static const struct lk_fault *failing(const struct neighbors *s, const struct answer *answers) {
+    for (size_t i = 0; i < s->asked.count; i++) {
+        const struct lk_fault *f = &answers[i].fault;
+        if (f->error && !(s->asked.many && (lk_fault_is_pictures(f) || f->error == LK_API_ITEM_NOT_FOUND)))
+            return f;
+    }
+    return NULL;
 }
 
 static void answer_all(void *arg) {
     struct lk_request *r = arg;
     struct neighbors *s = r->state;
+    const size_t n = s->asked.count;
+    struct answer *answers = lk_calloc(n, sizeof *answers);
+    struct lk_findings *found = lk_calloc(n, sizeof *found);
     struct lk_buf out = {0};
-    struct lk_fault f = {0};
-    int rc;
-    if ((rc = lk_json_raw(&out, "{")) || (rc = lk_reply_generation(r, &out)) ||
-        (rc = lk_json_raw(&out, s->asked.many ? ",\"results\":[" : ",")))
-        goto fail;
-    for (size_t i = 0; i < s->asked.count; i++) {
-        if (s->asked.many && (rc = lk_json_raw(&out, i ? ",{" : "{")))
-            goto fail;
-        size_t before = out.size;
-        if (answer(r, &s->asked.queries[i], &out, &f)) {
-            if (!s->asked.many || !(lk_fault_is_pictures(&f) || f.error == LK_API_ITEM_NOT_FOUND))
-                goto fault;
-            out.size = before;
-            if ((rc = lk_json_raw(&out, "\"error\":")) || (rc = lk_fault_json(&out, &f)))
-                goto fail;
-        }
-        if (s->asked.many && (rc = lk_json_raw(&out, "}")))
-            goto fail;
+    struct lk_fault fault = {0};
+    const struct lk_fault *f = NULL;
+    int rc = answers && found ? 0 : LK_ENOMEM;
+    for (size_t i = 0; i < n && rc == 0; i++)
+        rc = prepare(r, &s->asked.queries[i], &answers[i]);
+    if (rc == 0 && !(f = failing(s, answers)) && (rc = search_all(r, answers, n, found)) == 0)
+        rc = write_answers(r, answers, found, &out);
+    if (rc == LK_ECANCELLED)
+        lk_fault_set(&fault, LK_API_DEADLINE_EXCEEDED, NULL, "%s", lk_error());
+    else if (rc)
+        lk_fault_from_status(&fault, rc, NULL);
+    else if (f)
+        fault = *f;
+    for (size_t i = 0; i < n; i++) {
+        if (answers)
+            free(answers[i].stored);
+        if (found)
+            lk_findings_free(&found[i]);
     }
-    if ((rc = lk_json_raw(&out, s->asked.many ? "]}\n" : "}\n")))
-        goto fail;
-    lk_reply(r, 200, "application/json", &out);
-    return;
-fail:
-    lk_fault_from_status(&f, rc, NULL);
-fault:
-    lk_buf_free(&out);
-    lk_reply_fault(r, &f);
+    free(answers);
+    free(found);
+    if (fault.error) {
+        lk_buf_free(&out);
+        lk_reply_fault(r, &fault);
+    } else {
+        lk_reply(r, 200, "application/json", &out);
+    }
 }
 
 void lk_route_neighbors(struct lk_request *r) {

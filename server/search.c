@@ -255,19 +255,13 @@ static int copy_metadata(void *arg, const struct lk_item *item) {
     return to->metadata ? 0 : LK_ENOMEM;
 }
 
-/* Without a filter: the index alone decides, and the catalogue is asked about its hits. *vanished counts the hits that
- * were deleted in between; they are left out. */
-static int search_plain(const struct lk_search *s, struct lk_findings *out, size_t *vanished) {
-    struct lk_hits hits = {0};
+/* Without a filter the index alone decides, and the catalogue is asked about its hits. *vanished counts the hits that were
+ * deleted in between; they are left out. */
+static int take_plain(const struct lk_search *s, struct lk_hits *hits, struct lk_findings *out, size_t *vanished) {
     struct run none = {.s = s};
-    *vanished = 0;
-    lk_cores_take(s->cores, 1);
-    int rc = lk_index_search(s->index, s->query, s->k, s->exclude, s->min_score, &hits);
-    lk_cores_give(s->cores, 1);
-    if (rc == 0)
-        rc = take_hits(&none, &hits, out);
-    lk_hits_free(&hits);
     size_t kept = 0;
+    int rc = take_hits(&none, hits, out);
+    *vanished = 0;
     for (size_t i = 0; rc == 0 && s->with_metadata && i < out->count; i++) {
         struct lk_found *hit = &out->items[i];
         rc = lk_store_get(s->store, hit->id, NULL, copy_metadata, hit);
@@ -286,6 +280,17 @@ static int search_plain(const struct lk_search *s, struct lk_findings *out, size
     return rc;
 }
 
+static int search_plain(const struct lk_search *s, struct lk_findings *out, size_t *vanished) {
+    struct lk_hits hits = {0};
+    lk_cores_take(s->cores, 1);
+    int rc = lk_index_search(s->index, s->query, s->k, s->exclude, s->min_score, &hits);
+    lk_cores_give(s->cores, 1);
+    if (rc == 0)
+        rc = take_plain(s, &hits, out, vanished);
+    lk_hits_free(&hits);
+    return rc;
+}
+
 int lk_search_run(const struct lk_search *search, struct lk_findings *out) {
     *out = (struct lk_findings){0};
     int rc;
@@ -301,6 +306,51 @@ int lk_search_run(const struct lk_search *search, struct lk_findings *out) {
     }
     if (rc)
         lk_findings_free(out);
+    return rc;
+}
+
+/* Searches together those that have no filter; the others keep empty hits. */
+static int plain_hits(const struct lk_search *searches, size_t n, struct lk_index_query *queries) {
+    size_t plain = 0;
+    int rc = 0;
+    for (size_t i = 0; i < n; i++) /* packed in front: the index takes them in one array */
+        if (!searches[i].filter)
+            queries[plain++] = (struct lk_index_query){.vector = searches[i].query,
+                                                       .k = searches[i].k,
+                                                       .exclude = searches[i].exclude,
+                                                       .min_score = searches[i].min_score};
+    if (plain) {
+        lk_cores_take(searches[0].cores, 1);
+        rc = lk_index_search_many(searches[0].index, plain, queries);
+        lk_cores_give(searches[0].cores, 1);
+    }
+    return rc;
+}
+
+int lk_search_run_many(const struct lk_search *searches, size_t n, struct lk_findings *out) {
+    for (size_t i = 0; i < n; i++)
+        out[i] = (struct lk_findings){0};
+    if (n == 1)
+        return lk_search_run(searches, out);
+    struct lk_index_query *queries = n ? lk_calloc(n, sizeof *queries) : NULL;
+    if (!queries)
+        return n ? LK_ENOMEM : 0;
+    int rc = plain_hits(searches, n, queries);
+    for (size_t i = 0, plain = 0; i < n && rc == 0; i++) {
+        size_t vanished = 0;
+        if (!searches[i].filter)
+            rc = take_plain(&searches[i], &queries[plain++].hits, &out[i], &vanished);
+        if (rc == 0 && (vanished || searches[i].filter)) {
+            lk_findings_free(&out[i]);
+            rc = lk_search_run(&searches[i], &out[i]);
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        lk_hits_free(&queries[i].hits);
+        if (rc)
+            lk_findings_free(&out[i]);
+    }
+    free(queries);
     return rc;
 }
 

@@ -236,12 +236,54 @@ static void an_empty_index_gives_no_hits(void) {
     close_world(w);
 }
 
+static void many_searches_find_what_each_finds_alone(void) {
+    enum { MANY = 24 };
+    struct world *w = new_world();
+    struct lk_filter *sevens = filter_of("{\"must\":[{\"key\":\"tens\",\"match\":7}]}");
+    static float queries[MANY][DIM];
+    struct lk_search searches[MANY];
+    struct lk_findings together[MANY], alone;
+    LK_CHECK_INT(lk_store_begin(w->f.store), 0); /* one that the index still has */
+    LK_CHECK_INT(lk_store_delete(w->f.store, id_of(500), NULL), 0);
+    LK_CHECK_INT(lk_store_commit(w->f.store), 0);
+    for (int i = 0; i < MANY; i++) {
+        memcpy(queries[i], w->vectors[(size_t)i * 50], sizeof queries[i]);
+        searches[i] = search_of(w, 1 + (size_t)i, i % 3 == 1 ? sevens : NULL);
+        searches[i].query = queries[i];
+        searches[i].exclude = i % 4 == 0 ? "item0100" : NULL;
+        searches[i].min_score = i % 5 == 0 ? 0.3f : -2;
+        searches[i].with_metadata = i % 7 != 0;
+    }
+    LK_CHECK_INT(lk_search_run_many(searches, MANY, together), 0);
+    for (int i = 0; i < MANY; i++) {
+        LK_CHECK_INT(lk_search_run(&searches[i], &alone), 0);
+        LK_CHECK(alone.count > 0);
+        LK_CHECK_INT(together[i].count, alone.count);
+        for (size_t h = 0; h < alone.count && h < together[i].count; h++) {
+            const struct lk_found *a = &together[i].items[h], *b = &alone.items[h];
+            LK_CHECK_STR(a->id, b->id);
+            LK_CHECK(a->score == b->score);
+            LK_CHECK(a->metadata == b->metadata || strcmp(a->metadata, b->metadata) == 0);
+        }
+        lk_findings_free(&alone);
+        lk_findings_free(&together[i]);
+    }
+    searches[4].deadline_ns = 1; /* of one with a filter */
+    LK_CHECK_INT(lk_search_run_many(searches, MANY, together), LK_ECANCELLED);
+    for (int i = 0; i < MANY; i++)
+        LK_CHECK(together[i].items == NULL && together[i].count == 0);
+    LK_CHECK_INT(lk_search_run_many(NULL, 0, NULL), 0);
+    lk_filter_close(sevens);
+    close_world(w);
+}
+
 static const struct lk_case cases[] = {
     LK_CASE(a_filtered_search_finds_the_k_best_matches_however_rare),
     LK_CASE(without_a_filter_hits_come_with_their_metadata),
     LK_CASE(an_item_deleted_in_the_catalogue_alone_is_no_hit),
     LK_CASE(a_filtered_search_ends_at_the_deadline_or_when_the_client_left),
     LK_CASE(an_empty_index_gives_no_hits),
+    LK_CASE(many_searches_find_what_each_finds_alone),
 };
 
 int main(int argc, char **argv) { return lk_run_cases(argc, argv, cases, sizeof cases / sizeof *cases); }
