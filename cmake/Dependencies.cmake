@@ -49,6 +49,11 @@ if(LK_SERVER)
 elseif(NOT LK_STATIC)
     find_package(SQLite3 QUIET)     # the trainer reads a catalogue where it can
 endif()
+if(LK_TRAINER AND NOT LK_STATIC AND PkgConfig_FOUND)    # and a server's export, from a file or from the server itself
+    pkg_check_modules(ARCHIVE QUIET IMPORTED_TARGET libarchive>=3.4)
+    pkg_check_modules(JANSSON QUIET IMPORTED_TARGET jansson>=2.13)
+    find_package(CURL QUIET)
+endif()
 set(LK_HAVE_STORE ${SQLite3_FOUND})
 
 if(LK_SERVER OR LK_CLIENTS)

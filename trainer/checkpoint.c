@@ -14,24 +14,28 @@
 static const struct {
     const char *name;
     size_t offset;
-    int real;
+    int real, later; /* later: not in every checkpoint of this format */
 } fields[] = {
-    {"step", offsetof(struct lk_progress, step), 0},
-    {"epoch", offsetof(struct lk_progress, epoch), 0},
-    {"step_in_epoch", offsetof(struct lk_progress, step_in_epoch), 0},
-    {"loss_sum", offsetof(struct lk_progress, loss_sum), 1},
-    {"spread_sum", offsetof(struct lk_progress, spread_sum), 1},
-    {"epoch_seconds", offsetof(struct lk_progress, epoch_seconds), 1},
-    {"total_seconds", offsetof(struct lk_progress, total_seconds), 1},
-    {"knn", offsetof(struct lk_progress, knn), 1},
-    {"nn1", offsetof(struct lk_progress, nn1), 1},
-    {"last_loss", offsetof(struct lk_progress, last_loss), 1},
-    {"last_speed", offsetof(struct lk_progress, last_speed), 1},
-    {"best_knn", offsetof(struct lk_progress, best_knn), 1},
-    {"best_epoch", offsetof(struct lk_progress, best_epoch), 0},
-    {"collapsed_epochs", offsetof(struct lk_progress, collapsed_epochs), 0},
-    {"collapse_seen", offsetof(struct lk_progress, collapse_seen), 0},
-    {"metrics_bytes", offsetof(struct lk_progress, metrics_bytes), 0},
+    {"step", offsetof(struct lk_progress, step), 0, 0},
+    {"epoch", offsetof(struct lk_progress, epoch), 0, 0},
+    {"step_in_epoch", offsetof(struct lk_progress, step_in_epoch), 0, 0},
+    {"loss_sum", offsetof(struct lk_progress, loss_sum), 1, 0},
+    {"spread_sum", offsetof(struct lk_progress, spread_sum), 1, 0},
+    {"epoch_seconds", offsetof(struct lk_progress, epoch_seconds), 1, 0},
+    {"total_seconds", offsetof(struct lk_progress, total_seconds), 1, 0},
+    {"knn", offsetof(struct lk_progress, knn), 1, 0},
+    {"nn1", offsetof(struct lk_progress, nn1), 1, 0},
+    {"last_loss", offsetof(struct lk_progress, last_loss), 1, 0},
+    {"last_speed", offsetof(struct lk_progress, last_speed), 1, 0},
+    {"best_knn", offsetof(struct lk_progress, best_knn), 1, 0},
+    {"best_epoch", offsetof(struct lk_progress, best_epoch), 0, 0},
+    {"collapsed_epochs", offsetof(struct lk_progress, collapsed_epochs), 0, 0},
+    {"collapse_seen", offsetof(struct lk_progress, collapse_seen), 0, 0},
+    {"metrics_bytes", offsetof(struct lk_progress, metrics_bytes), 0, 0},
+    {"first_knn", offsetof(struct lk_progress, first_knn), 1, 1},
+    {"first_nn1", offsetof(struct lk_progress, first_nn1), 1, 1},
+    {"first_alignment", offsetof(struct lk_progress, first_alignment), 1, 1},
+    {"first_uniformity", offsetof(struct lk_progress, first_uniformity), 1, 1},
 };
 enum { N_FIELDS = sizeof fields / sizeof fields[0] };
 
@@ -127,7 +131,12 @@ static int read_progress(struct lk_progress *p, const struct lk_safetensors *fil
     for (int i = 0; i < N_FIELDS; i++) {
         char key[64];
         snprintf(key, sizeof key, "progress.%s", fields[i].name);
-        int rc = read_number(file, key, fields[i].real, (char *)p + fields[i].offset);
+        char *at = (char *)p + fields[i].offset;
+        if (fields[i].later && lk_safetensors_meta(file, key) == NULL) {
+            *(double *)(void *)at = -1; /* all of these are real */
+            continue;
+        }
+        int rc = read_number(file, key, fields[i].real, at);
         if (rc != 0)
             return rc;
     }

@@ -19,8 +19,11 @@ struct lk_progress {
     uint64_t epoch;         /* whole epochs done, their evaluation included */
     uint64_t step_in_epoch; /* of epoch + 1 */
     double loss_sum, spread_sum, epoch_seconds, total_seconds;
-    double knn, nn1;              /* of the last evaluation; negative: none yet */
-    double best_knn;              /* negative: none yet */
+    double knn, nn1; /* of the last evaluation; negative: none yet */
+    double best_knn; /* negative: none yet */
+    /* Of the weights that the run began with; negative: not evaluated. Alignment and uniformity are kept positive and
+     * negative as they are: they are there when first_alignment is not negative. */
+    double first_knn, first_nn1, first_alignment, first_uniformity;
     double last_loss, last_speed; /* of the last whole epoch */
     uint64_t best_epoch;
     uint64_t collapsed_epochs; /* epochs in a row with collapsed projections, up to now */

@@ -4,31 +4,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/args.h"
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "console.h"
 #include "image/decode.h"
-#include "source.h"
 #include "stop.h"
-#include "weights.h"
+#include "weights_args.h"
 
 struct request {
-    const char *model, *data, *out, *ids, *device, *precision;
-    long long batch, threads, image_size;
-    double max_bad;
+    struct lk_weights_request shared;
+    const char *out, *ids;
 };
 
 static int parse(struct request *r, int argc, char **argv) {
-    struct lk_arg args[] = {
-        {.kind = LK_ARG_STRING, .name = "model", .value = &r->model, .placeholder = "FILE", .help = "the weights"},
-        {.kind = LK_ARG_STRING,
-         .name = "data",
-         .value = &r->data,
-         .placeholder = "FOLDER",
-         .help = "pictures, subfolders included"},
+    const struct lk_arg args[] = {
         {.kind = LK_ARG_STRING,
          .name = "out",
          .value = &r->out,
@@ -38,78 +29,31 @@ static int parse(struct request *r, int argc, char **argv) {
          .name = "ids",
          .value = &r->ids,
          .placeholder = "FILE",
-         .help = "the pictures' names below FOLDER, a line each (default: OUT with .txt)"},
-        {.kind = LK_ARG_REAL,
-         .name = "max-bad",
-         .value = &r->max_bad,
-         .help = "stop when more than this per cent of the pictures cannot be read; fewer are reported and left out",
-         .minimum = 0,
-         .maximum = 100},
-        {.kind = LK_ARG_INT,
-         .name = "image-size",
-         .value = &r->image_size,
-         .help = "side of the network's input (0: the weights')",
-         .minimum = 0,
-         .maximum = 4096},
-        {.kind = LK_ARG_INT,
-         .name = "batch",
-         .value = &r->batch,
-         .help = "pictures embedded at once",
-         .minimum = 1,
-         .maximum = 4096},
-        {.kind = LK_ARG_STRING,
-         .name = "device",
-         .value = &r->device,
-         .placeholder = "NAME",
-         .help = "auto, cpu, cuda or cuda:N"},
-        {.kind = LK_ARG_CHOICE,
-         .name = "precision",
-         .value = &r->precision,
-         .help = "of the computation",
-         .choices = "auto|fp32|bf16"},
-        {.kind = LK_ARG_INT,
-         .name = "threads",
-         .value = &r->threads,
-         .help = "CPU threads (0: as many as cores)",
-         .minimum = 0,
-         .maximum = 4096},
+         .help = "the pictures' names below a folder, or their ids, a line each (default: OUT with .txt)"},
     };
-    size_t n = sizeof args / sizeof args[0], n_words = 0;
-    const char *words[1];
-    int rc = lk_args_parse(args, n, argc, argv, words, 1, &n_words);
-    if (rc == 1)
-        lk_args_help(args, n, "likeness-trainer embed --model FILE --data FOLDER --out FILE.npy [options]",
-                     "Turns a folder's pictures into vectors, as the server would, and writes them for NumPy.");
-    if (rc != 0)
-        return rc;
-    if (n_words > 0)
-        return lk_err(LK_EINVAL, "unexpected argument '%s'", words[0]);
-    return r->model == NULL  ? lk_err(LK_EINVAL, "--model is missing: the weights")
-           : r->data == NULL ? lk_err(LK_EINVAL, "--data is missing: the folder with the pictures")
-           : r->out == NULL  ? lk_err(LK_EINVAL, "--out is missing: where the vectors go")
-                             : 0;
+    int rc = lk_weights_parse(&r->shared, args, sizeof args / sizeof args[0], argc, argv,
+                              "likeness-trainer embed --model FILE --data PLACE --out FILE.npy [options]",
+                              "Turns pictures into vectors, as the server would, and writes them for NumPy.");
+    return rc == 0 && r->out == NULL ? lk_err(LK_EINVAL, "--out is missing: where the vectors go") : rc;
 }
 
-/* --- a chunk of files ------------------------------------------------------------------------------------------------ */
+/* --- a chunk of pictures --------------------------------------------------------------------------------------------- */
 
 struct chunk {
-    const char *folder;
-    char **names;
+    const struct lk_items *items;
+    size_t first;
     struct lk_image *images;
     char **errors; /* NULL: decoded */
 };
 
 static void decode_one(void *arg, size_t i) {
     struct chunk *c = arg;
-    struct lk_buf path = {0}, file = {0};
-    int rc = lk_buf_printf(&path, "%s/%s", c->folder, c->names[i]);
-    if (rc == 0)
-        rc = lk_fs_read(&file, (const char *)path.data, 1u << 29);
+    struct lk_buf file = {0};
+    int rc = c->items->read(c->items, c->first + i, &file);
     if (rc == 0)
         rc = lk_decode(&c->images[i], file.data, file.size, NULL);
     if (rc != 0)
         c->errors[i] = lk_strdup(lk_error());
-    lk_buf_free(&path);
     lk_buf_free(&file);
 }
 
@@ -125,7 +69,7 @@ static int embed_chunk(struct result *r, struct lk_weights *w, struct chunk *c, 
     int rc = 0;
     for (size_t i = 0; i < n; i++) {
         if (c->images[i].pixels == NULL) {
-            lk_log_warn("%s/%s: left out: %s", c->folder, c->names[i],
+            lk_log_warn("%s/%s: left out: %s", c->items->place, c->items->name[c->first + i],
                         c->errors[i] != NULL ? c->errors[i] : "out of memory");
             r->bad++;
             continue;
@@ -133,7 +77,7 @@ static int embed_chunk(struct result *r, struct lk_weights *w, struct chunk *c, 
         struct lk_image image = c->images[i];
         memset(&c->images[i], 0, sizeof image);
         c->images[kept++] = image; /* kept <= i: a slot that is free by now */
-        rc = rc ? rc : lk_buf_printf(&r->names, "%s\n", c->names[i]);
+        rc = rc ? rc : lk_buf_printf(&r->names, "%s\n", c->items->name[c->first + i]);
     }
     if (rc == 0 && kept > 0)
         rc = lk_embedder_images(&w->embedder, r->row, c->images, kept);
@@ -188,32 +132,37 @@ static int write_results(const struct request *q, const struct result *r, size_t
     return rc;
 }
 
-static int embed_folder(const struct request *q, struct lk_weights *w, struct lk_console *console) {
-    struct lk_fs_list list = {0};
+static int embed_all(const struct request *q, struct lk_weights *w, struct lk_console *console) {
+    const struct lk_source_options place = lk_weights_request_source(&q->shared);
+    struct lk_source source;
+    struct lk_items items = {0};
     struct result r = {{0}, {0}, NULL, 0, 0};
     size_t batch = w->embedder.batch, dim = w->embedder.dim;
-    struct chunk c = {q->data, NULL, lk_calloc(batch, sizeof *c.images), lk_calloc(batch, sizeof *c.errors)};
+    struct chunk c = {&items, 0, lk_calloc(batch, sizeof *c.images), lk_calloc(batch, sizeof *c.errors)};
     r.row = lk_calloc(batch * dim, sizeof *r.row);
-    int rc = c.images == NULL || c.errors == NULL || r.row == NULL ? LK_ENOMEM : lk_source_list(&list, q->data);
+    int rc = c.images == NULL || c.errors == NULL || r.row == NULL ? LK_ENOMEM : 0;
+    memset(&source, 0, sizeof source);
+    if (rc == 0 && (rc = lk_source_open(&source, q->shared.data, &place)) == 0)
+        rc = lk_source_items(&items, &source, LK_SPLIT_ALL);
     double began = lk_console_now();
-    for (size_t at = 0; at < list.count && rc == 0; at += batch) {
-        size_t n = list.count - at < batch ? list.count - at : batch;
-        c.names = list.paths + at;
+    for (; c.first < items.n && rc == 0; c.first += batch) {
+        size_t n = items.n - c.first < batch ? items.n - c.first : batch;
         rc = embed_chunk(&r, w, &c, n);
         double seconds = lk_console_now() - began;
         if (rc == 0 && lk_console_due(console))
-            lk_console_progress(console, "embedded %zu of %zu, %.0f a second", at + n, list.count,
-                                (double)(at + n) / seconds);
+            lk_console_progress(console, "embedded %zu of %zu, %.0f a second", c.first + n, items.n,
+                                (double)(c.first + n) / seconds);
         if (rc == 0 && lk_stop_asked())
             rc = lk_err(LK_ECANCELLED, "stopped: nothing was written");
     }
     lk_console_clear(console);
-    if (rc == 0 && (r.n == 0 || (double)r.bad * 100 > q->max_bad * (double)list.count))
-        rc = lk_err(LK_EFORMAT, "%zu of %zu pictures cannot be read, more than --max-bad %g per cent", r.bad,
-                    list.count, q->max_bad);
+    if (rc == 0 && (r.n == 0 || (double)r.bad * 100 > q->shared.max_bad * (double)items.n))
+        rc = lk_err(LK_EFORMAT, "%zu of %zu pictures cannot be read, more than --max-bad %g per cent", r.bad, items.n,
+                    q->shared.max_bad);
     if (rc == 0)
         rc = write_results(q, &r, dim);
-    lk_fs_list_free(&list);
+    lk_items_close(&items);
+    lk_source_close(&source);
     free(c.images);
     free(c.errors);
     free(r.row);
@@ -223,17 +172,17 @@ static int embed_folder(const struct request *q, struct lk_weights *w, struct lk
 }
 
 int lk_cmd_embed(int argc, char **argv) {
-    struct request r = {.device = "auto", .precision = "auto", .batch = 64, .max_bad = 10};
+    struct request r = {.shared = lk_weights_request_default(64)};
     struct lk_weights w = {0};
     struct lk_console console;
     lk_console_init(&console);
     int rc = parse(&r, argc, argv);
     if (rc == 1)
         return EXIT_SUCCESS;
-    struct lk_weights_options o = {r.model, r.device, r.precision, (int)r.image_size, (int)r.batch, (int)r.threads};
+    struct lk_weights_options o = lk_weights_request_options(&r.shared);
     if (rc == 0 && (rc = lk_weights_open(&w, &o)) == 0) {
         lk_stop_install();
-        rc = embed_folder(&r, &w, &console);
+        rc = embed_all(&r, &w, &console);
     }
     if (rc != 0)
         fprintf(stderr, "likeness-trainer embed: %s\n", lk_error());

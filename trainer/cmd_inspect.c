@@ -74,7 +74,7 @@ static int print_setting(void *arg, const char *name, const char *value, int fro
 static int print_checkpoint(const char *path) {
     struct lk_checkpoint c = {0};
     struct lk_train_config config;
-    lk_config_init(&config);
+    lk_config_init(&config, LK_PRETRAIN);
     int rc = lk_checkpoint_open(&c, path);
     if (rc == 0)
         rc = lk_checkpoint_adopt(&c, &config);

@@ -3,28 +3,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/args.h"
 #include "base/err.h"
 #include "console.h"
 #include "evaluate.h"
 #include "json.h"
-#include "weights.h"
+#include "weights_args.h"
 
 struct request {
-    const char *model, *data, *device, *precision;
-    long long k, batch, threads, image_size, train_limit, test_limit;
-    double temperature, max_bad;
+    struct lk_weights_request shared;
+    long long k, train_limit, test_limit;
+    double temperature;
     int json;
 };
 
 static int parse(struct request *r, int argc, char **argv) {
-    struct lk_arg args[] = {
-        {.kind = LK_ARG_STRING, .name = "model", .value = &r->model, .placeholder = "FILE", .help = "the weights"},
-        {.kind = LK_ARG_STRING,
-         .name = "data",
-         .value = &r->data,
-         .placeholder = "FOLDER",
-         .help = "labelled pictures: a folder a class, with or without train/ and test/; or CIFAR-10's .bin files"},
+    const struct lk_arg args[] = {
         {.kind = LK_ARG_INT, .name = "k", .value = &r->k, .help = "neighbours that vote", .minimum = 1, .maximum = 1e6},
         {.kind = LK_ARG_REAL,
          .name = "temperature",
@@ -45,52 +38,16 @@ static int parse(struct request *r, int argc, char **argv) {
          .help = "use this many queries (0: all, 10,000 when leaving one out)",
          .minimum = 0,
          .maximum = 4e9},
-        {.kind = LK_ARG_REAL,
-         .name = "max-bad",
-         .value = &r->max_bad,
-         .help = "stop when more than this per cent of the pictures cannot be read",
-         .minimum = 0,
-         .maximum = 100},
-        {.kind = LK_ARG_INT,
-         .name = "image-size",
-         .value = &r->image_size,
-         .help = "side of the network's input (0: the weights')",
-         .minimum = 0,
-         .maximum = 4096},
-        {.kind = LK_ARG_INT, .name = "batch", .value = &r->batch, .help = "", .minimum = 1, .maximum = 4096},
-        {.kind = LK_ARG_STRING,
-         .name = "device",
-         .value = &r->device,
-         .placeholder = "NAME",
-         .help = "auto, cpu, cuda or cuda:N"},
-        {.kind = LK_ARG_CHOICE,
-         .name = "precision",
-         .value = &r->precision,
-         .help = "of the computation",
-         .choices = "auto|fp32|bf16"},
-        {.kind = LK_ARG_INT,
-         .name = "threads",
-         .value = &r->threads,
-         .help = "CPU threads (0: as many as cores)",
-         .minimum = 0,
-         .maximum = 4096},
         {.kind = LK_ARG_FLAG, .name = "json", .value = &r->json, .help = "print one JSON object"},
     };
-    size_t n = sizeof args / sizeof args[0], n_words = 0;
-    const char *words[1];
-    int rc = lk_args_parse(args, n, argc, argv, words, 1, &n_words);
-    if (rc == 1)
-        lk_args_help(args, n, "likeness-trainer knn --model FILE --data FOLDER [options]",
-                     "Evaluates weights without training anything: which class do a picture's nearest neighbours by "
-                     "cosine have? Prints the weighted vote of k neighbours (the number that the field publishes) and "
-                     "the nearest neighbour alone, with the protocol beside them.");
-    if (rc != 0)
-        return rc;
-    if (n_words > 0)
-        return lk_err(LK_EINVAL, "unexpected argument '%s'", words[0]);
-    return r->model == NULL  ? lk_err(LK_EINVAL, "--model is missing: the weights to evaluate")
-           : r->data == NULL ? lk_err(LK_EINVAL, "--data is missing: the labelled pictures")
-                             : 0;
+    return lk_weights_parse(
+        &r->shared, args, sizeof args / sizeof args[0], argc, argv,
+        "likeness-trainer knn --model FILE --data PLACE [options]",
+        "Evaluates weights without training anything: which class do a picture's nearest neighbours "
+        "by cosine have? A folder's classes are its subfolders, with or without train/ and test/; "
+        "CIFAR-10's .bin files hold their own; a catalogue's are named by --label-field. Prints the "
+        "weighted vote of k neighbours (the number that the field publishes) and the nearest "
+        "neighbour alone, with the protocol beside them.");
 }
 
 struct reading {
@@ -107,7 +64,7 @@ static void show_reading(void *arg, size_t done, size_t of) {
 static int print_json(const struct request *r, const struct lk_weights *w, const struct lk_evaluation *e,
                       const char *protocol) {
     struct lk_buf b = {0};
-    int rc = lk_buf_append(&b, "{", 1) || lk_json_text(&b, "model", r->model) ||
+    int rc = lk_buf_append(&b, "{", 1) || lk_json_text(&b, "model", r->shared.model) ||
              lk_json_text(&b, "name", w->model.name) || lk_json_number(&b, "knn", e->score.knn) ||
              lk_json_number(&b, "nn1", e->score.nn1) || lk_json_text(&b, "protocol", protocol) ||
              lk_json_number(&b, "k", (double)e->score.k) || lk_json_number(&b, "temperature", e->score.temperature) ||
@@ -123,24 +80,32 @@ static int print_json(const struct request *r, const struct lk_weights *w, const
 }
 
 static int evaluate(const struct request *r, struct lk_weights *w, struct lk_console *console) {
+    const struct lk_weights_request *shared = &r->shared;
+    const struct lk_source_options place = lk_weights_request_source(shared);
     struct lk_source source;
     struct lk_dataset train = {0}, test = {0};
     struct lk_evaluation e;
     struct reading shown = {console, "training"};
     struct lk_read_options read = {.limit = (size_t)r->train_limit,
                                    .short_side = w->model.resize,
-                                   .max_bad = r->max_bad,
+                                   .max_bad = shared->max_bad,
+                                   .memory = shared->memory_bytes > 0 ? (uint64_t)shared->memory_bytes
+                                                                      : lk_source_memory(),
                                    .progress = r->json ? NULL : show_reading,
                                    .arg = &shown};
     struct lk_evaluate_options o = {
         .k = (size_t)r->k, .temperature = r->temperature, .query_limit = (size_t)r->test_limit};
     char protocol[160];
     int rc;
-    if ((rc = lk_source_open(&source, r->data)) ||
+    if ((rc = lk_source_open(&source, shared->data, &place)) ||
         (rc = lk_source_read(&train, &source, LK_SPLIT_TRAIN, &read, NULL, w->pool)))
         goto done;
     if (train.n_classes == 0) {
-        rc = lk_err(LK_EINVAL, "%s has no class subfolders: kNN accuracy needs labels", r->data);
+        rc = lk_err(LK_EINVAL,
+                    source.place == LK_PLACE_FOLDER
+                        ? "%s has no class subfolders: kNN accuracy needs labels"
+                        : "%s has no classes: --label-field names the field of the metadata that is one",
+                    shared->data);
         goto done;
     }
     read.limit = (size_t)r->test_limit, shown.what = "test";
@@ -163,19 +128,19 @@ done:
     lk_console_clear(console);
     lk_dataset_free(&train);
     lk_dataset_free(&test);
+    lk_source_close(&source);
     return rc;
 }
 
 int lk_cmd_knn(int argc, char **argv) {
-    struct request r = {
-        .device = "auto", .precision = "auto", .k = 200, .temperature = .1, .batch = 128, .max_bad = 10};
+    struct request r = {.shared = lk_weights_request_default(128), .k = 200, .temperature = .1};
     struct lk_weights w = {0};
     struct lk_console console;
     lk_console_init(&console);
     int rc = parse(&r, argc, argv);
     if (rc == 1)
         return EXIT_SUCCESS;
-    struct lk_weights_options o = {r.model, r.device, r.precision, (int)r.image_size, (int)r.batch, (int)r.threads};
+    struct lk_weights_options o = lk_weights_request_options(&r.shared);
     if (rc == 0 && (rc = lk_weights_open(&w, &o)) == 0)
         rc = evaluate(&r, &w, &console);
     if (rc != 0)

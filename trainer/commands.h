@@ -4,6 +4,7 @@
 #define LK_TRAINER_COMMANDS_H
 
 int lk_cmd_pretrain(int argc, char **argv);
+int lk_cmd_retrain(int argc, char **argv);
 int lk_cmd_knn(int argc, char **argv);
 int lk_cmd_embed(int argc, char **argv);
 int lk_cmd_inspect(int argc, char **argv);

@@ -25,29 +25,41 @@ struct knob {
     double minimum, maximum;
     const char *choices;
     enum keep keep;
+    int retrain; /* an option of `retrain` alone */
 };
 
 #define AT(field) offsetof(struct lk_train_config, field)
 #define HEADING(text) \
-    { LK_ARG_HEADING, NULL, 0, NULL, NULL, text, 0, 0, NULL, LOCAL }
+    { LK_ARG_HEADING, NULL, 0, NULL, NULL, text, 0, 0, NULL, LOCAL, 0 }
 #define STRING(name, field, what, initial, keep, help) \
-    { LK_ARG_STRING, name, AT(field), what, initial, help, 0, 0, NULL, keep }
+    { LK_ARG_STRING, name, AT(field), what, initial, help, 0, 0, NULL, keep, 0 }
 #define CHOICE(name, field, choices, initial, keep, help) \
-    { LK_ARG_CHOICE, name, AT(field), NULL, initial, help, 0, 0, choices, keep }
+    { LK_ARG_CHOICE, name, AT(field), NULL, initial, help, 0, 0, choices, keep, 0 }
 #define WHOLE(name, field, low, high, initial, keep, help) \
-    { LK_ARG_INT, name, AT(field), "N", initial, help, low, high, NULL, keep }
+    { LK_ARG_INT, name, AT(field), "N", initial, help, low, high, NULL, keep, 0 }
 #define REAL(name, field, low, high, initial, keep, help) \
-    { LK_ARG_REAL, name, AT(field), "X", initial, help, low, high, NULL, keep }
+    { LK_ARG_REAL, name, AT(field), "X", initial, help, low, high, NULL, keep, 0 }
 #define FLAG(name, field, keep, help) \
-    { LK_ARG_FLAG, name, AT(field), NULL, NULL, help, 0, 0, NULL, keep }
+    { LK_ARG_FLAG, name, AT(field), NULL, NULL, help, 0, 0, NULL, keep, 0 }
+#define BYTES(name, field, initial, keep, help) \
+    { LK_ARG_SIZE, name, AT(field), "BYTES", initial, help, 0, 9e18, NULL, keep, 0 }
 #define VIEW2(name, field, high, what) \
     REAL("view2-" name, view[1].field, -1, high, "-1", FROZEN, "second view: " what " (-1: as in the first)")
 
 static const struct knob knobs[] = {
     HEADING("Data and results"),
-    STRING(
-        "data", data, "FOLDER", NULL, FREE,
-        "pictures: a folder (class subfolders and train/ and test/ splits are recognised), or CIFAR-10's .bin files"),
+    STRING("data", data, "PLACE", NULL, FREE,
+           "pictures: a folder (class subfolders and train/ and test/ splits are recognised), CIFAR-10's .bin files, a "
+           "server's catalogue (photos.db), its export (a tar), or its address (http://...)"),
+    STRING("label-field", label_field, "NAME", NULL, FREE,
+           "of a catalogue or an export: the field of an item's metadata that is its class, for evaluation alone"),
+    {LK_ARG_STRING, "server", AT(server), "URL", NULL,
+     "the server whose pictures and weights to begin with, and to which the new weights are published", 0, 0, NULL,
+     FREE, 1},
+    STRING("key-file", key_file, "FILE", NULL, FREE, "the first line is the bearer key for the server"),
+    {LK_ARG_FLAG, "publish", AT(publish), NULL, "1",
+     "hand the new weights to the server and wait until it serves them (--no-publish: stop before that)", 0, 0, NULL,
+     LOCAL, 1},
     STRING("out", out, "FILE", NULL, FREE,
            "the weights to write, safetensors (default: model.safetensors, or in the run folder when that is given)"),
     STRING("run-dir", run_dir, "FOLDER", NULL, LOCAL,
@@ -56,6 +68,10 @@ static const struct knob knobs[] = {
     CHOICE("export-dtype", export_dtype, "bf16|f32", "bf16", FREE, "number format of the exported weights"),
     FLAG("resume", resume, LOCAL, "go on from the run folder's checkpoint; its settings need not be repeated"),
     FLAG("overwrite", overwrite, LOCAL, "begin anew although the run folder holds a checkpoint"),
+    BYTES(
+        "memory-bytes", memory_bytes, "0", FREE,
+        "decoded pictures are kept in memory up to this (k, M, G; 0: half of the machine's); past it they are read again "
+        "in every epoch"),
     WHOLE("checkpoint-every", checkpoint_every, 0, 1e6, "0", FREE,
           "epochs between checkpoints; 0: every epoch of a minute or more, and every ten minutes within one"),
     WHOLE("log-every", log_every, 1, 1e9, "10", FREE, "steps between lines of metrics.jsonl"),
@@ -74,6 +90,7 @@ static const struct knob knobs[] = {
     REAL("lr", lr, 0, 1e3, "0", FROZEN,
          "peak learning rate (0: .06 x batch / 128 for sgd, batch / 256 for lars, .0003 for adam)"),
     CHOICE("lr-schedule", lr_schedule, "cosine|constant", "cosine", FROZEN, "to zero over the run, or constant"),
+    REAL("lr-factor", lr_factor, 1e-6, 1e3, "1", FROZEN, "multiplies the learning rate that --lr 0 stands for"),
     REAL("warmup-epochs", warmup_epochs, 0, 1e6, "0", FROZEN, "linear rise of the learning rate at the beginning"),
     REAL("weight-decay", weight_decay, -1, 10, "-1", FROZEN, "(-1: .0005 for sgd, .00001 for lars, 0 for adam)"),
     FLAG("exclude-1d", exclude_1d, FROZEN, "no weight decay and no trust ratio for biases and batch norms"),
@@ -89,6 +106,9 @@ static const struct knob knobs[] = {
          "factor on the loss (2 - 2 cos, both directions added) before the backward pass"),
 
     HEADING("Network"),
+    STRING(
+        "init", init, "FILE", NULL, FREE,
+        "begin with the backbone of these weights instead of random ones (retrain: default is what the server serves)"),
     CHOICE("arch", arch, "resnet18|resnet34|resnet50", "resnet18", FROZEN, "the backbone"),
     WHOLE("width", width, 8, 512, "64", FROZEN, "channels of its first stage"),
     CHOICE("stem", stem, "auto|cifar|imagenet", "auto", FROZEN,
@@ -146,6 +166,16 @@ static const struct knob knobs[] = {
 };
 #define N_KNOBS (sizeof knobs / sizeof knobs[0])
 _Static_assert(N_KNOBS <= LK_CONFIG_MAX, "LK_CONFIG_MAX is too small");
+
+/* What `retrain` begins with where `pretrain` has another default: see docs/training.md for the reasons. */
+static const struct {
+    const char *name, *value;
+} retrain_defaults[] = {
+    {"epochs", "20"},
+    {"lr-factor", ".25"},
+    {"warmup-epochs", "2"},
+    {"knn-every", "5"},
+};
 
 static const struct {
     const char *recipe, *name, *value;
@@ -207,7 +237,8 @@ static int set_text(struct lk_train_config *c, const struct knob *k, const char 
     errno = 0;
     switch (k->kind) {
     case LK_ARG_FLAG: *(int *)to = strcmp(text, "1") == 0; return 0;
-    case LK_ARG_INT: *(long long *)to = strtoll(text, &end, 10); break;
+    case LK_ARG_INT:
+    case LK_ARG_SIZE: *(long long *)to = strtoll(text, &end, 10); break;
     case LK_ARG_REAL: *(double *)to = strtod(text, &end); break;
     case LK_ARG_CHOICE:
         if (!in_choices(k->choices, text))
@@ -226,7 +257,8 @@ static const char *get_text(const struct lk_train_config *c, const struct knob *
     const void *from = field(c, k);
     switch (k->kind) {
     case LK_ARG_FLAG: return *(const int *)from ? "1" : "0";
-    case LK_ARG_INT: snprintf(text, 64, "%lld", *(const long long *)from); return text;
+    case LK_ARG_INT:
+    case LK_ARG_SIZE: snprintf(text, 64, "%lld", *(const long long *)from); return text;
     case LK_ARG_REAL:
         for (int digits = 6; digits <= 17; digits++) {
             snprintf(text, 64, "%.*g", digits, *(const double *)from);
@@ -238,11 +270,23 @@ static const char *get_text(const struct lk_train_config *c, const struct knob *
     }
 }
 
-void lk_config_init(struct lk_train_config *c) {
+const char *lk_train_command_name(enum lk_train_command command) {
+    return command == LK_RETRAIN ? "retrain" : "pretrain";
+}
+
+void lk_config_init(struct lk_train_config *c, enum lk_train_command command) {
     memset(c, 0, sizeof *c);
+    c->command = command;
     for (size_t i = 0; i < N_KNOBS; i++)
         if (knobs[i].initial != NULL)
-            (void)set_text(c, &knobs[i], knobs[i].initial); /* the table's own defaults parse: tested */
+            (void)set_text(c, &knobs[i], knobs[i].initial); /* the tables' own defaults parse: tested */
+    for (size_t i = 0; command == LK_RETRAIN && i < sizeof retrain_defaults / sizeof *retrain_defaults; i++)
+        (void)set_text(c, find_knob(retrain_defaults[i].name), retrain_defaults[i].value);
+}
+
+int lk_config_given(const struct lk_train_config *c, const char *name) {
+    const struct knob *k = find_knob(name);
+    return k != NULL && c->was_set[k - knobs];
 }
 
 void lk_config_free(struct lk_train_config *c) {
@@ -252,7 +296,7 @@ void lk_config_free(struct lk_train_config *c) {
     c->owned = NULL, c->n_owned = 0;
 }
 
-static int own(struct lk_train_config *c, const char **out, char *text) {
+int lk_config_own(struct lk_train_config *c, const char **out, char *text) {
     char **more = text == NULL ? NULL : realloc(c->owned, (c->n_owned + 1) * sizeof *more);
     if (more == NULL) {
         free(text);
@@ -264,6 +308,14 @@ static int own(struct lk_train_config *c, const char **out, char *text) {
     return 0;
 }
 
+/* A recipe is for a run from random weights: its length and its warm-up are not `retrain`'s. */
+static int is_retrain_default(const char *name) {
+    for (size_t i = 0; i < sizeof retrain_defaults / sizeof *retrain_defaults; i++)
+        if (strcmp(retrain_defaults[i].name, name) == 0)
+            return 1;
+    return 0;
+}
+
 static int apply_recipe(struct lk_train_config *c) {
     for (size_t i = 0; i < sizeof recipes / sizeof recipes[0]; i++) {
         if (strcmp(recipes[i].recipe, c->recipe) != 0)
@@ -271,11 +323,35 @@ static int apply_recipe(struct lk_train_config *c) {
         const struct knob *k = find_knob(recipes[i].name);
         if (k == NULL)
             return lk_err(LK_EFAIL, "recipe %s: unknown option %s", c->recipe, recipes[i].name);
-        if (c->was_set[k - knobs])
+        if (c->was_set[k - knobs] || (c->command == LK_RETRAIN && is_retrain_default(k->name)))
             continue;
         if (set_text(c, k, recipes[i].value) != 0)
             return LK_EFAIL;
     }
+    return 0;
+}
+
+/* A text that the command line may not set otherwise. */
+static int fix_text(struct lk_train_config *c, const char **field_of, const char *name, const char *value) {
+    if (lk_config_given(c, name) && strcmp(*field_of, value) != 0)
+        return lk_err(LK_ECONFLICT, "--%s %s, but the weights to begin with have %s: leave the option out", name,
+                      *field_of, value);
+    *field_of = value;
+    return 0;
+}
+
+int lk_config_network(struct lk_train_config *c, const struct lk_arch *arch) {
+    int rc;
+    if ((rc = fix_text(c, &c->arch, "arch", lk_arch_name(arch->depth))) ||
+        (strcmp(c->stem, "auto") != 0 && (rc = fix_text(c, &c->stem, "stem", lk_stem_name(arch->stem)))))
+        return rc;
+    if (lk_config_given(c, "width") && c->width != arch->width)
+        return lk_err(LK_ECONFLICT, "--width %lld, but the weights to begin with have %d: leave the option out",
+                      c->width, arch->width);
+    c->stem = lk_stem_name(arch->stem);
+    c->width = arch->width;
+    if (c->image_size == 0)
+        c->image_size = arch->image_size;
     return 0;
 }
 
@@ -284,7 +360,7 @@ static int name_places(struct lk_train_config *c) {
     char *text = NULL;
     if (c->run_dir == NULL) {
         if (c->out == NULL)
-            c->out = "model.safetensors";
+            c->out = c->command == LK_RETRAIN ? "retrained.safetensors" : "model.safetensors";
         size_t n = strlen(c->out);
         const char suffix[] = ".safetensors";
         if (n > sizeof suffix - 1 && strcmp(c->out + n - (sizeof suffix - 1), suffix) == 0)
@@ -295,7 +371,7 @@ static int name_places(struct lk_train_config *c) {
             return LK_ENOMEM;
         }
         text = (char *)b.data;
-        return own(c, &c->run_dir, text);
+        return lk_config_own(c, &c->run_dir, text);
     }
     if (c->out == NULL && !c->resume) {
         struct lk_buf b = {0};
@@ -303,43 +379,61 @@ static int name_places(struct lk_train_config *c) {
             lk_buf_free(&b);
             return LK_ENOMEM;
         }
-        return own(c, &c->out, (char *)b.data);
+        return lk_config_own(c, &c->out, (char *)b.data);
     }
     return 0;
 }
 
+static void show_help(enum lk_train_command command, const struct lk_arg *args, size_t n) {
+    if (command == LK_RETRAIN)
+        lk_args_help(
+            args, n, "likeness-trainer retrain --server URL [--out FILE] [options]",
+            "Learns on, with BYOL, from what a server has collected: fetches its pictures and the weights that it "
+            "serves, trains from these, says whether they got better, publishes the new ones, and waits until the "
+            "server has switched to them. Everything of it lies in the run folder: --resume goes on after a stop.");
+    else
+        lk_args_help(
+            args, n, "likeness-trainer pretrain --data PLACE [--out FILE] [options]",
+            "Learns from unlabelled pictures with BYOL (arXiv 2006.07733) and writes a ResNet's weights as "
+            "safetensors. Labels, where subfolders or --label-field give them, are used for evaluation alone.");
+}
+
 int lk_config_parse(struct lk_train_config *c, int argc, char **argv) {
     struct lk_arg args[N_KNOBS];
+    size_t knob_of[N_KNOBS], n = 0;
     memset(args, 0, sizeof args);
     for (size_t i = 0; i < N_KNOBS; i++) {
         const struct knob *k = &knobs[i];
-        args[i] = (struct lk_arg){.kind = k->kind,
-                                  .name = k->name,
-                                  .value = k->kind == LK_ARG_HEADING ? NULL : field(c, k),
-                                  .placeholder = k->placeholder,
-                                  .help = k->help,
-                                  .minimum = k->minimum,
-                                  .maximum = k->maximum,
-                                  .choices = k->choices};
+        if (k->retrain && c->command != LK_RETRAIN)
+            continue;
+        knob_of[n] = i;
+        args[n++] = (struct lk_arg){.kind = k->kind,
+                                    .name = k->name,
+                                    .value = k->kind == LK_ARG_HEADING ? NULL : field(c, k),
+                                    .placeholder = k->placeholder,
+                                    .help = k->help,
+                                    .minimum = k->minimum,
+                                    .maximum = k->maximum,
+                                    .choices = k->choices};
     }
     const char *words[1];
     size_t n_words = 0;
-    int rc = lk_args_parse(args, N_KNOBS, argc, argv, words, 1, &n_words);
+    int rc = lk_args_parse(args, n, argc, argv, words, 1, &n_words);
     if (rc == 1) {
-        lk_args_help(args, N_KNOBS, "likeness-trainer pretrain --data FOLDER [--out FILE] [options]",
-                     "Learns from unlabelled pictures with BYOL (arXiv 2006.07733) and writes a ResNet's weights as "
-                     "safetensors. Labels, where subfolders give them, are used for evaluation alone.");
+        show_help(c->command, args, n);
         return 1;
     }
     if (rc != 0)
         return rc;
     if (n_words > 0)
         return lk_err(LK_EINVAL, "unexpected argument '%s': pictures are named by --data", words[0]);
-    for (size_t i = 0; i < N_KNOBS; i++)
-        c->was_set[i] = args[i].was_set != 0;
+    for (size_t i = 0; i < n; i++)
+        c->was_set[knob_of[i]] = args[i].was_set != 0;
     if (c->resume && c->overwrite)
         return lk_err(LK_EINVAL, "--resume goes on and --overwrite begins anew: give one of them");
-    if (c->data == NULL && !c->resume)
+    if (c->command == LK_RETRAIN && c->server == NULL && !c->resume)
+        return lk_err(LK_EINVAL, "--server is missing: the address of the server to learn from");
+    if (c->command == LK_PRETRAIN && c->data == NULL && !c->resume)
         return lk_err(LK_EINVAL, "--data is missing: the folder with the pictures");
     if ((rc = apply_recipe(c)) != 0)
         return rc;
@@ -377,7 +471,7 @@ int lk_config_adopt(struct lk_train_config *c, const char *(*find)(void *arg, co
             continue;
         }
         const char *kept = NULL;
-        if (own(c, &kept, lk_strdup(old)) != 0)
+        if (lk_config_own(c, &kept, lk_strdup(old)) != 0)
             return LK_ENOMEM;
         int rc = set_text(c, k, kept);
         if (rc != 0)
@@ -424,7 +518,7 @@ static void make_optimizer(struct lk_optimizer_config *o, double *lr, const stru
         o->kind = LK_SGD, usual_lr = .06 * (double)c->batch / 128, usual_decay = 5e-4;
     else if (strcmp(c->optimizer, "lars") == 0)
         o->kind = LK_LARS, usual_lr = (double)c->batch / 256, usual_decay = 1e-5;
-    *lr = c->lr > 0 ? c->lr : usual_lr;
+    *lr = c->lr > 0 ? c->lr : usual_lr * c->lr_factor;
     o->weight_decay = (float)(c->weight_decay >= 0 ? c->weight_decay : usual_decay);
     o->momentum = (float)c->momentum;
     o->beta1 = (float)c->beta1;

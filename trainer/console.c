@@ -53,6 +53,11 @@ void lk_console_progress(struct lk_console *c, const char *format, ...) {
     va_end(args);
 }
 
+void lk_console_bytes(void *console, uint64_t bytes) {
+    if (bytes > 0 && lk_console_due(console))
+        lk_console_progress(console, "transferred %.1f MB", (double)bytes / 1e6);
+}
+
 void lk_console_duration(char text[32], double seconds) {
     long long s = seconds > 0 && seconds < 1e12 ? (long long)(seconds + .5) : 0;
     if (s < 60)

@@ -3,6 +3,8 @@
 #ifndef LK_TRAINER_CONSOLE_H
 #define LK_TRAINER_CONSOLE_H
 
+#include <stdint.h>
+
 struct lk_console {
     int terminal;       /* stderr is one */
     int drawn;          /* a progress line stands on the screen */
@@ -18,6 +20,8 @@ void lk_console_line(struct lk_console *c, const char *format, ...) __attribute_
 int lk_console_due(const struct lk_console *c);
 /* The progress line. */
 void lk_console_progress(struct lk_console *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Of a transfer, with the console as arg: "12.3 MB". */
+void lk_console_bytes(void *console, uint64_t bytes);
 void lk_console_clear(struct lk_console *c);
 
 /* "38 s", "12 min", "3 h 05 min", "2 d 4 h". */

@@ -23,10 +23,12 @@ int lk_embedder_open(struct lk_embedder *out, struct lk_backend *device, const s
     e->width = lk_calloc(batch, sizeof *e->width);
     e->height = lk_calloc(batch, sizeof *e->height);
     e->id = lk_calloc(batch, sizeof *e->id);
-    int rc = e->pixels == NULL || e->view_of == NULL || e->width == NULL || e->height == NULL || e->id == NULL
+    e->which = lk_calloc(batch, sizeof *e->which);
+    int rc = e->pixels == NULL || e->view_of == NULL || e->width == NULL || e->height == NULL || e->id == NULL ||
+                     e->which == NULL
                  ? LK_ENOMEM
                  : 0;
-    if (rc ||
+    if (rc || (rc = lk_staging_open(&e->staging, device, batch)) ||
         (rc = lk_ops(device)->plan(device, net, net->backbone_nodes, (int)batch, precision, LK_INFERENCE, NULL,
                                    &e->plan)) ||
         (rc = lk_ops(device)->pass(e->plan, &e->pass)))
@@ -44,6 +46,8 @@ void lk_embedder_close(struct lk_embedder *e) {
     free(e->width);
     free(e->height);
     free(e->id);
+    free(e->which);
+    lk_staging_close(&e->staging);
     memset(e, 0, sizeof *e);
 }
 
@@ -58,21 +62,34 @@ struct prepare {
     size_t first;
     const struct lk_image *images; /* these */
     int *rc;
+    char **errors; /* owned texts */
 };
+
+/* A picture of a set that is streamed is read for this moment. */
+static int prepare(struct prepare *p, size_t i) {
+    size_t bytes = (size_t)p->e->size * (size_t)p->e->size * 3;
+    uint8_t *to = p->e->pixels + i * bytes;
+    if (p->images != NULL)
+        return lk_preprocess(to, &p->images[i], p->e->resize, p->e->size);
+    size_t at = p->which != NULL ? p->which[p->first + i] : p->first + i;
+    struct lk_image image = {NULL, p->d->width[at], p->d->height[at]}, own = {0};
+    int rc = 0;
+    if (!p->d->streamed)
+        image.pixels = p->d->pixels + p->d->offset[at];
+    else if ((rc = lk_image_alloc(&own, image.width, image.height)) == 0 &&
+             (rc = lk_dataset_load(p->d, at, own.pixels)) == 0)
+        image = own;
+    if (rc == 0)
+        rc = lk_preprocess(to, &image, p->e->resize, p->e->size);
+    lk_image_free(&own);
+    return rc;
+}
 
 static void prepare_one(void *arg, size_t i) {
     struct prepare *p = arg;
-    struct lk_image image = {0};
-    if (p->images != NULL) {
-        image = p->images[i];
-    } else {
-        size_t at = p->which != NULL ? p->which[p->first + i] : p->first + i;
-        image.pixels = p->d->pixels + p->d->offset[at];
-        image.width = p->d->width[at];
-        image.height = p->d->height[at];
-    }
-    size_t bytes = (size_t)p->e->size * (size_t)p->e->size * 3;
-    p->rc[i] = lk_preprocess(p->e->pixels + i * bytes, &image, p->e->resize, p->e->size);
+    p->rc[i] = prepare(p, i);
+    if (p->rc[i] != 0)
+        p->errors[i] = lk_strdup(lk_error());
 }
 
 static int forward(struct lk_embedder *e, float *out, size_t n) {
@@ -82,15 +99,19 @@ static int forward(struct lk_embedder *e, float *out, size_t n) {
 }
 
 static int embed_prepared(struct lk_embedder *e, float *out, struct prepare *p, size_t n) {
-    int rc = 0;
     p->rc = lk_calloc(n, sizeof *p->rc);
-    if (p->rc == NULL)
-        return LK_ENOMEM;
-    lk_pool_for(e->pool, n, prepare_one, p);
-    for (size_t i = 0; i < n && rc == 0; i++)
-        if ((rc = p->rc[i]) != 0)
-            lk_err(rc, "picture %zu cannot be brought to %d pixels: %s", p->first + i, e->size, lk_status_name(rc));
+    p->errors = lk_calloc(n, sizeof *p->errors);
+    int rc = p->rc == NULL || p->errors == NULL ? LK_ENOMEM : 0;
+    if (rc == 0)
+        lk_pool_for(e->pool, n, prepare_one, p);
+    for (size_t i = 0; i < n && p->rc != NULL && p->errors != NULL; i++) {
+        if (rc == 0 && p->rc[i] != 0)
+            rc = lk_err(p->rc[i], "picture %zu cannot be brought to %d pixels: %s", p->first + i, e->size,
+                        p->errors[i] != NULL ? p->errors[i] : "out of memory");
+        free(p->errors[i]);
+    }
     free(p->rc);
+    free(p->errors);
     if (rc == 0)
         rc = lk_ops(e->device)->input_u8(e->pass, e->pixels, (int)n, e->mean, e->std);
     return rc ? rc : forward(e, out, n);
@@ -123,11 +144,15 @@ int lk_embedder_views(struct lk_embedder *e, float *out, const struct lk_dataset
         size_t count = n - at < e->batch ? n - at : e->batch;
         for (size_t i = 0; i < e->batch; i++) { /* a short last batch repeats its last picture */
             size_t from = which[at + (i < count ? i : count - 1)];
-            e->view_of[i] = base + d->offset[from];
+            e->view_of[i] = base != NULL ? base + d->offset[from] : NULL;
+            e->which[i] = (uint32_t)from;
             e->width[i] = d->width[from], e->height[i] = d->height[from];
             e->id[i] = from;
         }
-        int rc = lk_ops(e->device)->augment(e->pass, a, seed, epoch, view, e->view_of, e->width, e->height, e->id);
+        int rc = base == NULL ? lk_staging_fill(&e->staging, d, e->which, e->view_of, e->pool) : 0;
+        if (rc != 0)
+            return rc;
+        rc = lk_ops(e->device)->augment(e->pass, a, seed, epoch, view, e->view_of, e->width, e->height, e->id);
         if (rc || (rc = forward(e, out + at * e->dim, count)))
             return rc;
     }

@@ -11,6 +11,7 @@
 #include "image/image.h"
 #include "model/backend.h"
 #include "source.h"
+#include "staging.h"
 
 struct lk_embedder {
     struct lk_backend *device;
@@ -25,6 +26,8 @@ struct lk_embedder {
     const uint8_t **view_of; /* [batch], for augmented views */
     int *width, *height;
     uint64_t *id;
+    uint32_t *which; /* [batch] */
+    struct lk_staging staging;
 };
 
 int lk_embedder_open(struct lk_embedder *out, struct lk_backend *device, const struct lk_net *net, size_t batch,
@@ -43,7 +46,7 @@ int lk_embedder_dataset(struct lk_embedder *e, float *out, const struct lk_datas
 int lk_embedder_images(struct lk_embedder *e, float *out, const struct lk_image *images, size_t n);
 
 /* out[n][dim] for one random view of pictures which[n] of a set whose pixels lie at base (device or host, as
- * backend.h's augment wants). */
+ * backend.h's augment wants), or, base NULL, wherever they are. */
 int lk_embedder_views(struct lk_embedder *e, float *out, const struct lk_dataset *d, const uint8_t *base,
                       const uint32_t *which, size_t n, const struct lk_augment *a, uint64_t seed, uint32_t epoch,
                       int view);

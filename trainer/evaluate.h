@@ -19,10 +19,11 @@ struct lk_evaluate_options {
     int (*stop)(void);  /* may be NULL */
     /* two views for the alignment; NULL: none */
     const struct lk_augment *view;
-    const uint8_t *base; /* where the training pictures lie for ops->augment */
+    const uint8_t *base; /* where the training pictures lie for ops->augment: see lk_embedder_views */
 };
 
-/* test may be NULL or without labels. LK_ECANCELLED when stopped. */
+/* test may be NULL or without labels. Training pictures without a label vote for nothing and ask nothing. LK_ECANCELLED when
+ * stopped. */
 int lk_evaluate(struct lk_evaluation *out, struct lk_embedder *e, const struct lk_dataset *train,
                 const struct lk_dataset *test, const struct lk_evaluate_options *options);
 

@@ -24,7 +24,16 @@ int lk_loader_open(struct lk_loader *l, const struct lk_dataset *data, const uin
     return LK_ENOMEM;
 }
 
+int lk_loader_open_ahead(struct lk_loader *l, const struct lk_dataset *data, struct lk_backend *device, size_t batch,
+                         uint64_t seed, uint64_t epochs, int threads) {
+    int rc = lk_loader_open(l, data, NULL, batch, seed);
+    if (rc == 0 && (rc = lk_ahead_open(&l->ahead, data, device, batch, seed, epochs, threads)) != 0)
+        lk_loader_close(l);
+    return rc;
+}
+
 void lk_loader_close(struct lk_loader *l) {
+    lk_ahead_close(l->ahead);
     free(l->order);
     free(l->pixels);
     free(l->width);
@@ -35,16 +44,18 @@ void lk_loader_close(struct lk_loader *l) {
 
 size_t lk_loader_steps(const struct lk_loader *l) { return l->data->n / l->batch; }
 
-void lk_loader_batch(struct lk_loader *l, uint32_t epoch, size_t step) {
+int lk_loader_batch(struct lk_loader *l, uint32_t epoch, size_t step) {
     if (l->epoch != (int64_t)epoch) {
         lk_rng_shuffle(l->order, (uint32_t)l->data->n, l->seed, epoch);
         l->epoch = (int64_t)epoch;
     }
     for (size_t i = 0; i < l->batch; i++) {
         size_t at = l->order[step * l->batch + i];
-        l->pixels[i] = l->base + l->data->offset[at];
+        if (l->base != NULL)
+            l->pixels[i] = l->base + l->data->offset[at];
         l->width[i] = l->data->width[at];
         l->height[i] = l->data->height[at];
         l->id[i] = at;
     }
+    return l->ahead != NULL ? lk_ahead_take(l->ahead, epoch, step, l->pixels) : 0;
 }

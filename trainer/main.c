@@ -11,8 +11,9 @@ static const struct {
     int (*run)(int argc, char **argv);
 } commands[] = {
     {"pretrain", "learn from unlabelled pictures with BYOL, write weights", lk_cmd_pretrain},
-    {"knn", "evaluate weights by nearest neighbours on a labelled folder", lk_cmd_knn},
-    {"embed", "a folder's pictures to vectors: .npy and a list of names", lk_cmd_embed},
+    {"retrain", "learn on from a server's pictures and weights, publish the new ones", lk_cmd_retrain},
+    {"knn", "evaluate weights by nearest neighbours on labelled pictures", lk_cmd_knn},
+    {"embed", "pictures to vectors: .npy and a list of names", lk_cmd_embed},
     {"inspect", "what is in a weights file or a checkpoint", lk_cmd_inspect},
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };

@@ -1,5 +1,6 @@
-/* One training run: everything that `pretrain` holds while it works. Opened in order by run_open.c, driven by
- * run_train.c, saved and described by run_save.c. Not for other commands. */
+/* One training run: everything that `pretrain` and `retrain` hold while they work. Opened in order by run_open.c, with what
+ * retrain.c fetches from a server, driven by run_main.c and run_train.c, saved and described by run_save.c. Not for other
+ * commands. */
 #ifndef LK_TRAINER_RUN_H
 #define LK_TRAINER_RUN_H
 
@@ -10,6 +11,7 @@
 #include "embedder.h"
 #include "evaluate.h"
 #include "loader.h"
+#include "model/model.h"
 #include "runlog.h"
 #include "source.h"
 
@@ -27,11 +29,13 @@ struct lk_run {
     struct lk_source source;
     struct lk_dataset train, test;
     int has_test, image_size;
+    struct lk_model init; /* the weights that it begins with; zeroed when they are random */
 
     struct lk_backend *device;
     struct lk_backend_info info;
     enum lk_precision precision;
-    uint8_t *device_pixels; /* the training pictures on a device with its own memory; NULL on the CPU */
+    uint8_t *device_pixels; /* the training pictures on a device with its own memory; NULL on the CPU, and
+                               where they do not fit */
     struct lk_net net;
     struct lk_byol byol;
     struct lk_loader loader;
@@ -45,9 +49,20 @@ struct lk_run {
     int evaluated;
 };
 
+/* The whole command; its exit status. then: what follows a run that came to its end; may be NULL. */
+int lk_run_main(enum lk_train_command command, int argc, char **argv, int (*then)(struct lk_run *run));
+
 /* Reads the command line, the pictures and, with --resume, the checkpoint; builds everything. 1: --help was printed. */
-int lk_run_open(struct lk_run *run, int argc, char **argv);
+int lk_run_open(struct lk_run *run, enum lk_train_command command, int argc, char **argv);
 void lk_run_close(struct lk_run *run); /* accepts a zeroed or half-open one */
+
+/* retrain: the server's weights and export into the run folder, where they are not there already from the run that is
+ * resumed; --init and --data are then these. */
+int lk_run_fetch(struct lk_run *run);
+/* retrain: says how the weights compare with those that it began with, and publishes them unless --no-publish. */
+int lk_run_publish(struct lk_run *run);
+/* A path in the run folder; owned. NULL when memory ran out. */
+char *lk_run_path(const struct lk_run *run, const char *name);
 
 /* Trains to the end. 0; LK_ECANCELLED when a signal asked to stop (everything is saved); other errors. */
 int lk_run_train(struct lk_run *run);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/err.h"
@@ -10,6 +11,7 @@
 #include "base/log.h"
 #include "base/sha256.h"
 #include "image/preprocess.h"
+#include "remote.h"
 #include "stop.h"
 
 /* --- the command line, for the records ------------------------------------------------------------------------------- */
@@ -19,9 +21,9 @@ static int plain(const char *word) {
     return word[0] != '\0' && word[strspn(word, safe)] == '\0';
 }
 
-static char *quote_command(int argc, char **argv) {
+static char *quote_command(enum lk_train_command command, int argc, char **argv) {
     struct lk_buf b = {0};
-    int rc = lk_buf_printf(&b, "likeness-trainer pretrain");
+    int rc = lk_buf_printf(&b, "likeness-trainer %s", lk_train_command_name(command));
     for (int i = 1; i < argc && rc == 0; i++) {
         if (plain(argv[i])) {
             rc = lk_buf_printf(&b, " %s", argv[i]);
@@ -39,7 +41,7 @@ static char *quote_command(int argc, char **argv) {
     return (char *)b.data;
 }
 
-static char *in_run_folder(const struct lk_run *run, const char *name) {
+char *lk_run_path(const struct lk_run *run, const char *name) {
     struct lk_buf b = {0};
     if (lk_buf_printf(&b, "%s/%s", run->config.run_dir, name) != 0) {
         lk_buf_free(&b);
@@ -66,8 +68,8 @@ static int make_parent(const char *path) {
 /* Opens the checkpoint when resuming and takes over its settings; refuses to write over one when not asked to. */
 static int open_checkpoint(struct lk_run *run, struct lk_checkpoint *c) {
     struct lk_train_config *config = &run->config;
-    run->checkpoint = in_run_folder(run, "checkpoint.lk");
-    run->best = in_run_folder(run, "best.lk");
+    run->checkpoint = lk_run_path(run, "checkpoint.lk");
+    run->best = lk_run_path(run, "best.lk");
     if (run->checkpoint == NULL || run->best == NULL)
         return LK_ENOMEM;
     int there = lk_fs_exists(run->checkpoint);
@@ -94,15 +96,9 @@ static int open_checkpoint(struct lk_run *run, struct lk_checkpoint *c) {
 static int make_folders(struct lk_run *run) {
     struct lk_train_config *c = &run->config;
     if (c->out == NULL) { /* resumed by --run-dir alone, from a run that had no --out */
-        char *out = in_run_folder(run, "model.safetensors");
-        char **more = out == NULL ? NULL : realloc(c->owned, (c->n_owned + 1) * sizeof *more);
-        if (more == NULL) {
-            free(out);
-            return LK_ENOMEM;
-        }
-        c->owned = more;
-        c->owned[c->n_owned++] = out;
-        c->out = out;
+        int rc = lk_config_own(c, &c->out, lk_run_path(run, "model.safetensors"));
+        if (rc != 0)
+            return rc;
     }
     int rc = lk_fs_mkdir_parents(c->run_dir);
     return rc ? rc : make_parent(c->out);
@@ -121,6 +117,13 @@ static void show_reading(void *arg, size_t done, size_t of) {
         lk_console_progress(r->console, "reading %s pictures: %zu of %zu", r->what, done, of);
 }
 
+/* What the pictures of a split may take: training pictures come first. */
+static uint64_t memory_left(const struct lk_run *run) {
+    uint64_t all = run->config.memory_bytes > 0 ? (uint64_t)run->config.memory_bytes : lk_source_memory();
+    uint64_t taken = run->train.streamed ? 0 : run->train.bytes;
+    return all > taken ? all - taken : 1; /* 0 would be no limit */
+}
+
 static int read_split(struct lk_run *run, struct lk_dataset *out, enum lk_split split) {
     struct reading shown = {&run->console, split == LK_SPLIT_TRAIN ? "training" : "test"};
     const struct lk_train_config *c = &run->config;
@@ -128,6 +131,7 @@ static int read_split(struct lk_run *run, struct lk_dataset *out, enum lk_split 
         .limit = (size_t)(split == LK_SPLIT_TRAIN ? c->train_limit : c->test_limit),
         .short_side = lk_preprocess_resize_side(run->image_size),
         .max_bad = c->max_bad,
+        .memory = memory_left(run),
         .progress = show_reading,
         .arg = &shown,
         .stop = lk_stop_asked,
@@ -137,9 +141,37 @@ static int read_split(struct lk_run *run, struct lk_dataset *out, enum lk_split 
     return rc;
 }
 
-static int read_pictures(struct lk_run *run, int resumed) {
+/* An export that is fetched stays in the run folder, since a resumed run needs the very same pictures. */
+static int open_source(struct lk_run *run, int resumed) {
     const struct lk_train_config *c = &run->config;
-    int rc = lk_source_open(&run->source, c->data), median = 0;
+    char *keep = lk_run_path(run, "export.tar");
+    const struct lk_source_options options = {.label_field = c->label_field,
+                                              .key_file = c->key_file,
+                                              .keep = keep,
+                                              .progress = lk_console_bytes,
+                                              .arg = &run->console,
+                                              .stop = lk_stop_asked};
+    int rc = keep == NULL ? LK_ENOMEM : 0;
+    if (rc == 0 && lk_remote_is_url(c->data) && (rc = lk_fs_mkdir_parents(c->run_dir)) == 0 && !resumed)
+        (void)unlink(keep); /* of an earlier run; it may not be there */
+    if (rc == 0)
+        rc = lk_source_open(&run->source, c->data, &options);
+    lk_console_clear(&run->console);
+    free(keep);
+    return rc;
+}
+
+/* A run from a server's own pictures fits its batch to few of them; others are told that theirs does not fit. */
+static void fit_batch(struct lk_run *run) {
+    struct lk_train_config *c = &run->config;
+    long long n = (long long)run->train.n;
+    if (c->command == LK_RETRAIN && !c->resume && !lk_config_given(c, "batch") && n < c->batch && n >= 2)
+        c->batch = n < 16 ? n : n / 8 * 8;
+}
+
+static int read_pictures(struct lk_run *run, int resumed) {
+    struct lk_train_config *c = &run->config;
+    int rc = open_source(run, resumed), median = 0;
     if (rc == 0 && c->image_size == 0 && !resumed)
         rc = lk_source_median_side(&median, &run->source, LK_SPLIT_TRAIN);
     if (rc != 0)
@@ -155,6 +187,7 @@ static int read_pictures(struct lk_run *run, int resumed) {
     if (resumed && strcmp(hash, run->progress.data_hash) != 0)
         return lk_err(LK_ECONFLICT, "the pictures in %s are not those that this run began with", c->data);
     memcpy(run->progress.data_hash, hash, sizeof hash);
+    fit_batch(run);
     run->progress.image_size = run->image_size;
     return 0;
 }
@@ -173,10 +206,22 @@ static int choose_precision(struct lk_run *run) {
     return 0;
 }
 
-/* A device with its own memory gets a copy of the training pictures. */
+/* The weights to begin with decide what the network is. */
+static int load_init(struct lk_run *run) {
+    struct lk_train_config *c = &run->config;
+    if (c->init == NULL)
+        return 0;
+    int rc = lk_model_load(&run->init, c->init, 0);
+    if (rc || c->resume) /* a resumed run knows its network; the pixels' mean and deviation are the file's */
+        return rc;
+    return lk_config_network(c, &run->init.arch);
+}
+
+/* A device with its own memory gets a copy of the training pictures, when it leaves room for the rest. */
 static int place_pixels(struct lk_run *run) {
     const struct lk_backend_ops *ops = lk_ops(run->device);
-    if (strcmp(ops->name, "cpu") == 0)
+    if (!lk_device_has_memory(run->device) || run->train.streamed ||
+        (run->info.memory > 0 && run->train.bytes > run->info.memory / 2))
         return 0;
     void *p = NULL;
     int rc = ops->alloc(run->device, run->train.bytes, &p);
@@ -184,14 +229,50 @@ static int place_pixels(struct lk_run *run) {
     return rc ? rc : ops->upload(run->device, p, run->train.pixels, run->train.bytes);
 }
 
+static int open_loader(struct lk_run *run) {
+    const struct lk_train_config *c = &run->config;
+    const uint8_t *base = lk_device_has_memory(run->device) ? run->device_pixels : run->train.pixels;
+    if (base != NULL)
+        return lk_loader_open(&run->loader, &run->train, base, (size_t)c->batch, (uint64_t)c->seed);
+    return lk_loader_open_ahead(&run->loader, &run->train, run->device, (size_t)c->batch, (uint64_t)c->seed,
+                                (uint64_t)c->epochs, (int)c->threads);
+}
+
+/* Student and teacher get the backbone of --init; the heads stay random. */
+static int warm_start(struct lk_run *run) {
+    const struct lk_model *from = &run->init;
+    const struct lk_net *net = &run->net;
+    struct lk_byol_state s = {0};
+    if (run->config.init == NULL || run->config.resume)
+        return 0;
+    if (from->net.n_params != net->backbone_params || from->net.n_stats != net->backbone_stats)
+        return lk_err(LK_ECONFLICT, "%s holds another network: %zu parameters, expected %zu", run->config.init,
+                      from->net.n_params, net->backbone_params);
+    int rc = lk_byol_save(&run->byol, &s);
+    if (rc == 0) {
+        memcpy(s.params, from->params, from->net.n_params * sizeof(float));
+        memcpy(s.stats, from->stats, from->net.n_stats * sizeof(float));
+        memcpy(s.teacher, from->params, from->net.n_params * sizeof(float));
+        rc = lk_byol_load(&run->byol, &s);
+    }
+    lk_byol_state_free(&s);
+    return rc;
+}
+
 static int build(struct lk_run *run) {
     const struct lk_train_config *c = &run->config;
     const struct lk_settings *s = &run->settings;
     struct lk_backend_options options = {.threads = (int)c->threads};
+    struct lk_augment *view = run->settings.view;
     size_t embed_batch = c->batch < 128 ? (size_t)c->batch : 128;
     int rc;
-    if ((rc = lk_config_settings(&run->settings, c, run->image_size, run->train.n)) ||
-        (rc = lk_device_open(&run->device, c->device, &options)))
+    if ((rc = lk_config_settings(&run->settings, c, run->image_size, run->train.n)))
+        return rc;
+    for (int v = 0; v < 2 && c->init != NULL; v++) {
+        memcpy(view[v].mean, run->init.mean, sizeof view[v].mean);
+        memcpy(view[v].std, run->init.std, sizeof view[v].std);
+    }
+    if ((rc = lk_device_open(&run->device, c->device, &options)))
         return rc;
     lk_ops(run->device)->info(run->device, &run->info);
     if ((rc = choose_precision(run)) || (rc = place_pixels(run)) ||
@@ -199,11 +280,10 @@ static int build(struct lk_run *run) {
         (rc = lk_byol_open(&run->byol, run->device, &run->net, (int)c->batch, run->precision, &s->optimizer,
                            s->loss_scale, (uint64_t)c->seed)))
         return rc;
-    const uint8_t *base = run->device_pixels != NULL ? run->device_pixels : run->train.pixels;
-    if ((rc = lk_loader_open(&run->loader, &run->train, base, (size_t)c->batch, (uint64_t)c->seed)))
+    if ((rc = open_loader(run)))
         return rc;
     return lk_embedder_open(&run->embedder, run->device, &run->net, embed_batch, run->precision, s->resize,
-                            s->view[0].mean, s->view[0].std, run->pool);
+                            view[0].mean, view[0].std, run->pool);
 }
 
 static int restore(struct lk_run *run, const struct lk_checkpoint *c) {
@@ -215,29 +295,31 @@ static int restore(struct lk_run *run, const struct lk_checkpoint *c) {
     return rc;
 }
 
-int lk_run_open(struct lk_run *run, int argc, char **argv) {
+int lk_run_open(struct lk_run *run, enum lk_train_command command, int argc, char **argv) {
     struct lk_checkpoint checkpoint = {0};
     time_t now = time(NULL);
     struct tm utc;
     memset(run, 0, sizeof *run);
-    lk_config_init(&run->config);
+    lk_config_init(&run->config, command);
     lk_console_init(&run->console);
     run->began = run->last_saved = lk_console_now();
     if (gmtime_r(&now, &utc) != NULL)
         strftime(run->started, sizeof run->started, "%Y-%m-%dT%H:%M:%SZ", &utc);
     run->progress.knn = run->progress.nn1 = run->progress.best_knn = -1;
+    run->progress.first_knn = run->progress.first_nn1 = run->progress.first_alignment = -1;
     int rc = lk_config_parse(&run->config, argc, argv);
     if (rc != 0)
         goto out;
     lk_stop_install();
-    run->command = quote_command(argc, argv);
+    run->command = quote_command(command, argc, argv);
     if (run->command == NULL) {
         rc = LK_ENOMEM;
         goto out;
     }
     if ((rc = open_checkpoint(run, &checkpoint)) || (rc = lk_pool_open(&run->pool, (int)run->config.threads, 1)) ||
-        (rc = read_pictures(run, run->config.resume)) || (rc = build(run)) || (rc = make_folders(run)) ||
-        (run->config.resume && (rc = restore(run, &checkpoint))) ||
+        (command == LK_RETRAIN && (rc = lk_run_fetch(run))) || (rc = load_init(run)) ||
+        (rc = read_pictures(run, run->config.resume)) || (rc = build(run)) || (rc = warm_start(run)) ||
+        (rc = make_folders(run)) || (run->config.resume && (rc = restore(run, &checkpoint))) ||
         (rc = lk_runlog_open(&run->log, run->config.run_dir, run->progress.metrics_bytes)))
         goto out;
     run->session_seconds_before = run->progress.total_seconds;
@@ -261,6 +343,8 @@ void lk_run_close(struct lk_run *run) {
     }
     lk_dataset_free(&run->train);
     lk_dataset_free(&run->test);
+    lk_source_close(&run->source);
+    lk_model_free(&run->init);
     lk_pool_close(run->pool);
     free(run->checkpoint);
     free(run->best);

@@ -56,7 +56,7 @@ int lk_run_checkpoint(struct lk_run *run, int best) {
 }
 
 void lk_run_protocol(const struct lk_run *run, char *text, size_t n) {
-    size_t bank = run->train.n, loo = run->config.test_limit > 0 ? (size_t)run->config.test_limit : 10000;
+    size_t bank = run->train.n_labelled, loo = run->config.test_limit > 0 ? (size_t)run->config.test_limit : 10000;
     struct lk_knn_score s = {
         .queries = run->has_test ? run->test.n
                    : bank < loo  ? bank

@@ -107,7 +107,7 @@ static void describe_evaluation(const struct lk_run *run, char *text, size_t n) 
     }
 }
 
-/* Random weights, for comparison. */
+/* The weights that the run begins with, for comparison. */
 static int evaluate_start(struct lk_run *run) {
     char text[256];
     int rc = evaluate(run);
@@ -115,7 +115,12 @@ static int evaluate_start(struct lk_run *run) {
         return rc;
     struct lk_epoch_record r = {.epoch = 0, .evaluation = &run->evaluation};
     describe_evaluation(run, text, sizeof text);
-    lk_console_line(&run->console, "epoch 0 (random weights)%s", text);
+    lk_console_line(&run->console, "epoch 0 (%s weights)%s", run->config.init != NULL ? "given" : "random", text);
+    struct lk_progress *p = &run->progress;
+    const struct lk_evaluation *e = &run->evaluation;
+    p->first_knn = p->knn, p->first_nn1 = p->nn1;
+    if (e->has_alignment)
+        p->first_alignment = e->alignment, p->first_uniformity = e->uniformity;
     return lk_runlog_epoch(&run->log, &r);
 }
 
@@ -197,7 +202,9 @@ static int train_epoch(struct lk_run *run) {
         int slot = (int)(f.issued % LK_LOSS_RING);
         struct lk_step_values v = {lk_schedule_lr(s, p->step), lk_schedule_tau(s, p->step), p->step + 1};
         f.record[slot] = (struct lk_step_record){.epoch = p->epoch + 1, .step = p->step + 1, .lr = v.lr, .tau = v.tau};
-        lk_loader_batch(&run->loader, (uint32_t)p->epoch, (size_t)p->step_in_epoch);
+        rc = lk_loader_batch(&run->loader, (uint32_t)p->epoch, (size_t)p->step_in_epoch);
+        if (rc != 0)
+            break;
         rc = lk_byol_step(&run->byol, &run->loader, run->settings.view, (uint64_t)run->config.seed, (uint32_t)p->epoch,
                           &v, slot);
         if (rc != 0)

@@ -55,7 +55,7 @@ static void write_one(void) {
     char *argv[] = {"pretrain", "--data", "photos", "--width", "16", "--lr", ".0123456789", NULL};
     struct lk_byol_state s = make_state(1);
     struct lk_progress p = make_progress();
-    lk_config_init(&c);
+    lk_config_init(&c, LK_PRETRAIN);
     LK_CHECK_INT(lk_config_parse(&c, 7, argv), 0);
     LK_CHECK_INT(lk_checkpoint_write(path, "likeness-trainer pretrain --data photos", &c, &p, &s), 0);
     lk_config_free(&c);
@@ -85,7 +85,7 @@ static void settings_come_back(void) {
     char *argv[] = {"pretrain", "--resume", NULL};
     write_one();
     LK_REQUIRE(lk_checkpoint_open(&k, path) == 0);
-    lk_config_init(&c);
+    lk_config_init(&c, LK_PRETRAIN);
     LK_CHECK_INT(lk_config_parse(&c, 2, argv), 0);
     LK_CHECK_INT(lk_checkpoint_adopt(&k, &c), 0);
     LK_CHECK_STR(lk_checkpoint_command(&k), "likeness-trainer pretrain --data photos");

@@ -12,7 +12,7 @@ static int parse(struct lk_train_config *c, char **argv) {
     int argc = 0;
     while (argv[argc] != NULL)
         argc++;
-    lk_config_init(c);
+    lk_config_init(c, LK_PRETRAIN);
     return lk_config_parse(c, argc, argv);
 }
 
