@@ -10,10 +10,12 @@
 /* The largest answer that is kept in memory: 512 vectors of 2,048 numbers are about 15 MB of JSON. */
 #define MAX_REPLY ((size_t)256 << 20)
 #define CONNECT_TIMEOUT_MS 5000L
+#define MAX_KEY 200
 
 struct likeness__http {
     CURL *curl;
-    char *server; /* without a slash at the end */
+    char *server;        /* without a slash at the end */
+    char *authorization; /* a header's value, or NULL */
     double timeout;
     char detail[CURL_ERROR_SIZE];
 };
@@ -53,15 +55,39 @@ static int check_url(const char *server) {
     return 0;
 }
 
-int likeness__http_open(struct likeness__http **out, const char *server, double timeout) {
+/* The characters of RFC 6750's b64token; the length fits a header line of ours. */
+static int check_key(const char *key) {
+    static const char characters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/=";
+    const size_t n = strlen(key);
+    if (n > MAX_KEY || strspn(key, characters) != n) {
+        return likeness__fail(LIKENESS_EINVAL,
+                              "the key is not one of at most %d of A-Z a-z 0-9 - . _ ~ + / =", MAX_KEY);
+    }
+    return 0;
+}
+
+static char *bearer(const char *key) {
+    const size_t size = strlen(key) + sizeof "Bearer ";
+    char *value = malloc(size);
+    if (value) {
+        snprintf(value, size, "Bearer %s", key);
+    }
+    return value;
+}
+
+int likeness__http_open(struct likeness__http **out, const char *server, const char *key, double timeout) {
     *out = NULL;
     pthread_once(&library_once, library_open);
     int rc = check_url(server);
+    if (!rc && key) {
+        rc = check_key(key);
+    }
     if (rc) {
         return rc;
     }
     struct likeness__http *http = calloc(1, sizeof *http);
-    if (!http || !(http->server = strdup(server)) || !(http->curl = curl_easy_init())) {
+    if (!http || !(http->server = strdup(server)) || !(http->curl = curl_easy_init()) ||
+        (key && *key && !(http->authorization = bearer(key)))) {
         likeness__http_close(http);
         return likeness__no_memory();
     }
@@ -77,6 +103,7 @@ void likeness__http_close(struct likeness__http *http) {
     if (http) {
         curl_easy_cleanup(http->curl);
         free(http->server);
+        free(http->authorization);
         free(http);
     }
 }
@@ -244,6 +271,7 @@ int likeness__http_send(struct likeness__http *http, const struct likeness__requ
     int rc = 0;
     if ((rc = likeness__buf_puts(&url, http->server)) || (rc = likeness__buf_puts(&url, request->path)) ||
         (rc = add_header(&headers, "Accept", request->accept ? request->accept : "application/json")) ||
+        (http->authorization && (rc = add_header(&headers, "Authorization", http->authorization))) ||
         (request->body_type && (rc = add_header(&headers, "Content-Type", request->body_type))) ||
         (request->n_parts && (rc = build_mime(http, request, &mime, &readers)))) {
         goto done;

@@ -6,8 +6,9 @@
 
 struct likeness__http; /* a connection that is kept open; one thread at a time */
 
-/* server: "http://host:port[/prefix]", copied; LIKENESS_EINVAL when it is no such URL. */
-int likeness__http_open(struct likeness__http **out, const char *server, double timeout);
+/* server: "http://host:port[/prefix]", copied; LIKENESS_EINVAL when it is no such URL. key: sent with every request, copied;
+ * NULL or "": none; LIKENESS_EINVAL when it cannot stand in a header. */
+int likeness__http_open(struct likeness__http **out, const char *server, const char *key, double timeout);
 void likeness__http_close(struct likeness__http *http); /* NULL is fine */
 const char *likeness__http_server(const struct likeness__http *http);
 

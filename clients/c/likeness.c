@@ -39,13 +39,13 @@ int likeness_open(struct likeness **out, const struct likeness_options *options)
         return likeness__no_memory();
     }
     const int rc = likeness__http_open(&client->http, server && *server ? server : LIKENESS_DEFAULT_SERVER,
-                                       options->timeout);
+                                       options->key ? options->key : getenv("LIKENESS_KEY"), options->timeout);
     if (rc) {
         free(client);
         return rc;
     }
     client->options = *options;
-    client->options.server = NULL; /* the copy is http's */
+    client->options.server = client->options.key = NULL; /* the copies are http's */
     *out = client;
     return 0;
 }

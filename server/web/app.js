@@ -25,10 +25,52 @@ class Refused extends Error {
   }
 }
 
+// A server with keys answers 401 until it gets one; it is kept for this tab alone. Pictures are fetched with it, too.
+let key = sessionStorage.getItem("key");
+let keyQuestion = null; // the question that is open, for all who wait for its answer
+
+function withKey(options) {
+  return key ? { ...options, headers: { ...(options && options.headers), Authorization: "Bearer " + key } } : options;
+}
+
+function askKey(wrong) {
+  if (!keyQuestion) {
+    const form = $("key-form");
+    $("key-message").textContent = wrong ? "The server does not know this key." : "This server asks for a key.";
+    form.hidden = false;
+    $("key").focus();
+    keyQuestion = new Promise((resolve) => {
+      form.onsubmit = (event) => {
+        event.preventDefault();
+        key = $("key").value.trim();
+        $("key").value = "";
+        sessionStorage.setItem("key", key);
+        form.hidden = true;
+        keyQuestion = null;
+        resolve();
+      };
+    });
+  }
+  return keyQuestion;
+}
+
+async function fetchWithKey(url, options) {
+  for (;;) {
+    const used = key;
+    const response = await fetch(url, withKey(options));
+    if (response.status !== 401) {
+      return response;
+    }
+    if (used === key) { // else somebody was told another one meanwhile
+      await askKey(Boolean(used));
+    }
+  }
+}
+
 async function ask(url, options) {
   let response;
   try {
-    response = await fetch(url, options);
+    response = await fetchWithKey(url, options);
   } catch (error) {
     throw new Refused(0, "", "The server does not answer. Is it still running?");
   }
@@ -65,12 +107,37 @@ function sayError(place, doing, error) {
   say(place, doing + ": " + why, "error");
 }
 
+// An <img> cannot send a key: with one the bytes are fetched here. `use` gets an address, unless it came too late.
+async function withAddress(url, use) {
+  if (!key || url.startsWith("blob:")) {
+    use(url);
+    return;
+  }
+  try {
+    const response = await fetchWithKey(url);
+    if (response.ok) {
+      use(URL.createObjectURL(await response.blob()));
+    }
+  } catch (error) {
+    use(url); // shown as a broken picture
+  }
+}
+
+function letGo(address) {
+  if (address && address.startsWith("blob:")) {
+    URL.revokeObjectURL(address);
+  }
+}
+
 function picture(id) {
   const img = document.createElement("img");
   img.loading = "lazy";
   img.alt = id;
-  img.addEventListener("load", () => img.classList.toggle("tiny", img.naturalWidth < TINY && img.naturalHeight < TINY));
-  img.src = imageUrl(id);
+  img.addEventListener("load", () => {
+    img.classList.toggle("tiny", img.naturalWidth < TINY && img.naturalHeight < TINY);
+    letGo(img.src);
+  });
+  withAddress(imageUrl(id), (address) => { img.src = address; });
   return img;
 }
 
@@ -196,8 +263,14 @@ function showQueryImage(src, alt) {
   img.classList.remove("tiny");
   img.onload = () => img.classList.toggle("tiny", img.naturalWidth < TINY && img.naturalHeight < TINY);
   if (src) {
-    img.src = src;
+    img.dataset.wanted = src;
+    withAddress(src, (address) => {
+      if (img.dataset.wanted === src) {
+        img.src = address;
+      }
+    });
   } else {
+    delete img.dataset.wanted;
     img.removeAttribute("src");
   }
 }
@@ -212,7 +285,13 @@ function showSubject(item) {
     return;
   }
   $("subject-name").textContent = item.id;
+  letGo($("subject-download").href);
   $("subject-download").href = imageUrl(item.id);
+  withAddress(imageUrl(item.id), (address) => {
+    if (subject === item) {
+      $("subject-download").href = address;
+    }
+  });
   $("subject-download").download = item.id.split("/").pop();
   const facts = [];
   const fact = (name, value) => {

@@ -22,14 +22,44 @@ static void on_wait(void *arg, double seconds, int http) {
     fprintf(stderr, "the server is busy (HTTP %d); trying again in %g s\n", http, seconds);
 }
 
+/* A file with a key and nothing else, but for white space around it. */
+static int read_key(struct file_bytes *key, const char *path) {
+    if (cli_read_file(key, path, 4096)) {
+        return 1;
+    }
+    size_t n = key->size, start = 0;
+    while (n > 0 && strchr(" \t\r\n", key->data[n - 1])) {
+        n--;
+    }
+    while (start < n && strchr(" \t\r\n", key->data[start])) {
+        start++;
+    }
+    n -= start;
+    memmove(key->data, key->data + start, n); /* the buffer has one byte more than the file */
+    key->data[n] = '\0';
+    if (n == 0 || memchr(key->data, 0, n)) {
+        cli_usage("%s: there is no key in it", path);
+        free(key->data);
+        return 1;
+    }
+    return 0;
+}
+
 int cli_open(struct likeness **client, const struct common *common) {
+    struct file_bytes key = {0};
+    if (common->key_file && read_key(&key, common->key_file)) {
+        return EXIT_USAGE;
+    }
     struct likeness_options options;
     likeness_options_init(&options);
     options.server = common->server;
+    options.key = (const char *)key.data;
     options.timeout = common->timeout;
     options.retries = common->retries;
     options.on_wait = on_wait;
-    if (likeness_open(client, &options)) {
+    const int failed = likeness_open(client, &options) != 0;
+    free(key.data);
+    if (failed) {
         cli_report(NULL);
         return EXIT_USAGE;
     }
@@ -50,6 +80,9 @@ static void report(const char *subject, const char *message, const char *code, i
 int cli_report(const char *subject) {
     const struct likeness_error *error = likeness_error();
     report(error->status == LIKENESS_ECONNECT ? NULL : subject, error->message, error->code, error->http);
+    if (error->http == 401) {
+        fputs("  Give a key by:  --key-file FILE, or the environment's LIKENESS_KEY\n", stderr);
+    }
     if (error->status != LIKENESS_ECONNECT) {
         return EXIT_SOME_FAILED;
     }

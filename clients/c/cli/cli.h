@@ -18,7 +18,7 @@ enum exit_code {
 };
 
 struct common { /* options of every command */
-    const char *server;
+    const char *server, *key_file;
     double timeout;
     int retries, help;
 };

@@ -15,6 +15,8 @@ static struct common common = {.timeout = 120, .retries = 5};
 static const struct option_entry common_options[] = {
     {OPTION_TEXT, 0, "server", &common.server, "URL",
      "the server (default: $LIKENESS_SERVER, else " LIKENESS_DEFAULT_SERVER ")", 0, 0},
+    {OPTION_TEXT, 0, "key-file", &common.key_file, "FILE",
+     "holds the key that the server asks for (default: $LIKENESS_KEY)", 0, 0},
     {OPTION_REAL, 0, "timeout", &common.timeout, "SECONDS", "how long an answer may take (default 120)", 0.001, 86400},
     {OPTION_INT, 0, "retries", &common.retries, "N", "tries again when the server is busy (default 5)", 0, 1000},
     {OPTION_FLAG, 'h', "help", &common.help, NULL, "this text", 0, 0},

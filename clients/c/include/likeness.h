@@ -53,6 +53,7 @@ struct likeness;
 
 struct likeness_options {
     const char *server; /* URL; NULL: $LIKENESS_SERVER, else LIKENESS_DEFAULT_SERVER */
+    const char *key;    /* bearer key; NULL: $LIKENESS_KEY, else none */
     double timeout;     /* seconds for a whole request, and for the longest silence in a download; default 120 */
     int retries;        /* times to try again after 429 or 503; default 5, 0: never */
     double max_wait;    /* seconds; a longer Retry-After is not waited for; default 60 */

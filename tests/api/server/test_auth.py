@@ -175,4 +175,28 @@ def test_a_foreign_web_page_changes_nothing():
                 403, "cross_site")
 
 
+def likeness(s, *arguments, env=None):
+    return subprocess.run([str(BIN / "likeness"), "--server", s.base, *arguments], capture_output=True, text=True, timeout=60,
+                          env={**os.environ, **(env or {})})
+
+
+def test_the_command_sends_its_key():
+    with tempfile.TemporaryDirectory() as folder, Server("--keys", key_file(folder)) as s:
+        own, picture = pathlib.Path(folder) / "key", pathlib.Path(folder) / "cat.png"
+        own.write_text("\n  " + KEYS["write"] + " \r\n")
+        picture.write_bytes(CAT)
+        assert likeness(s, "--key-file", str(own), "add", str(picture)).returncode == 0
+        assert likeness(s, "ls", env={"LIKENESS_KEY": KEYS["read"]}).stdout == "cat.png\n"
+        assert likeness(s, "ls", "--key-file", str(own), env={"LIKENESS_KEY": "wrong"}).returncode == 0
+        answer = likeness(s, "ls")
+        assert answer.returncode == 1 and "[unauthorized, HTTP 401]" in answer.stderr and "--key-file" in answer.stderr, answer
+        answer = likeness(s, "rm", "cat.png", env={"LIKENESS_KEY": KEYS["read"]})
+        assert answer.returncode == 1 and "[forbidden, HTTP 403]" in answer.stderr, answer
+        for wrong in ("two words", "a\x01", "ä" * 3, "k" * 201, ""):
+            own.write_text(wrong)
+            answer = likeness(s, "ls", "--key-file", str(own))
+            assert answer.returncode == 2 and "key" in answer.stderr and (not wrong or wrong not in answer.stderr), answer
+        assert likeness(s, "ls", "--key-file", folder + "/missing").returncode == 2
+
+
 harness.main(globals())
