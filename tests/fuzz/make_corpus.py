@@ -3,9 +3,11 @@ wrong. What a fuzzer found since lies beside them under its hash (scripts/fuzz k
 
     python3 tests/fuzz/make_corpus.py
 """
+import io
 import json
 import pathlib
 import struct
+import tarfile
 
 CORPUS = pathlib.Path(__file__).resolve().parent / "corpus"
 
@@ -113,3 +115,29 @@ seeds("png", [png, png + struct.pack(">I", 13) + b"IHDR" + struct.pack(">IIBBBBB
               png + struct.pack(">I", 0) + b"IEND" + bytes.fromhex("ae426082")])
 seeds("jpeg", [b"\xff\xd8", b"\xff\xd8\xff\xd9", b"\xff\xd8\xff\xe1\x00\x10Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x01",
                b"\xff\xd8\xff\xc0\x00\x11\x08\xff\xff\xff\xff\x03\x01\x44\x00\x02\x11\x01\x03\x11\x01"])
+
+
+def tar(entries, end=1024, form=tarfile.USTAR_FORMAT):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
+        for name, data, *kind in entries:
+            about = tarfile.TarInfo(name)
+            about.size = len(data)
+            about.type = kind[0] if kind else tarfile.REGTYPE
+            about.linkname = "images/a" if kind else ""
+            archive.addfile(about, io.BytesIO(data))
+    return buffer.getvalue()[:archive.offset - 1024 + end]
+
+
+def exported(names, **more):
+    return tar([pair for n in names for pair in ((f"items/{n}.json", text({"id": "x", "metadata": {"label": "cat"}}).encode()),
+                                                 (f"images/{n}", b"\x89PNG picture"))], **more)
+
+
+seeds("export", [
+    exported(["a", "b%2Fc.png", "%C3%BC"]), exported([]), exported(["a"], end=0), exported(["a"], end=512), exported(["b", "a"]),
+    exported(["a", "a"]), exported(["x" * 200], form=tarfile.PAX_FORMAT), exported(["y" * 200], form=tarfile.GNU_FORMAT),
+    tar([("images/a", b"x", tarfile.SYMTYPE)]), tar([("images/a", b"", tarfile.DIRTYPE)]), tar([("images/a", b"", tarfile.LNKTYPE)]),
+    tar([("images/../a", b"x"), ("/etc/passwd", b"x")]), tar([("images/%zz", b"x")]), tar([("images/a", b"")]),
+    tar([("items/a.json", b"{}")]), tar([("items/a.json", b"{"), ("images/a", b"x")]), tar([("./images/a", b"x"), ("./items/a.json", b"[]")]),
+    exported(["a"])[:700], exported(["a"])[:124] + b"77777777777\0" + exported(["a"])[136:], b"\0" * 1024, b"x" * 600])
