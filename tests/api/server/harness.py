@@ -124,16 +124,18 @@ def check_documented(method, target, answer):
 class Server:
     """with Server("--max-k", "4") as s: s.curl("/livez")"""
 
-    def __init__(self, *options, folder=None, model="tiny.safetensors", wrapper=()):
+    def __init__(self, *options, folder=None, model="tiny.safetensors", program=BIN / "likeness-server",
+                 environment=None):
         self.own = tempfile.TemporaryDirectory(prefix="likeness-api-") if folder is None else None
         self.folder = pathlib.Path(folder or self.own.name)
         self.model = model_file(self.folder, model)
         self.log_path = self.folder / "log"
-        command = [*wrapper, str(BIN / "likeness-server"), "--model", str(self.model), "--catalogue",
+        command = [str(program), "--model", str(self.model), "--catalogue",
                    str(self.folder / "catalogue.db"), "--listen", "127.0.0.1:0", *SINGLE, *options]
         self.log_file = open(self.log_path, "ab")
         start = self.log_path.stat().st_size
-        self.process = subprocess.Popen(command, stderr=self.log_file, stdout=self.log_file)
+        self.process = subprocess.Popen(command, stderr=self.log_file, stdout=self.log_file,
+                                        env={**os.environ, **(environment or {})})
         self.port = None
         end = time.time() + 120
         while self.port is None:
