@@ -380,7 +380,7 @@ static int vfs_delete(sqlite3_vfs *v, const char *name, int sync) {
     return rc;
 }
 
-static int vfs_last_error(sqlite3_vfs *v, int n, char *text) {
+static int vfs_last_error(sqlite3_vfs *v, int n, char *text) { /* NOLINT(readability-non-const-parameter): SQLite's */
     (void)v, (void)n, (void)text;
     return last_errno;
 }

@@ -19,18 +19,18 @@ enum power_fault {
 };
 
 struct power_control { /* in memory that the test shares with the process; python packs it as "<iiiiiiQ" */
-    int32_t syncs;  /* so many were asked for so far */
-    int32_t cut_at; /* the sync, from 1, that does not happen any more: the process ends with POWER_CUT; 0: none */
-    int32_t torn;   /* 0: all that was not synced is lost; 1: a random part of it, in sectors of 512 bytes, is there */
-    int32_t fault;  /* enum power_fault, at any time */
-    int32_t lies;   /* 1: a sync of a -wal file does nothing, though it says so: to see that the tests notice */
+    int32_t syncs;     /* so many were asked for so far */
+    int32_t cut_at;    /* the sync, from 1, that does not happen any more: the process ends with POWER_CUT; 0: none */
+    int32_t torn;  /* 0: all that was not synced is lost; 1: a random part of it, in sectors of 512 bytes, is there */
+    int32_t fault; /* enum power_fault, at any time */
+    int32_t lies;  /* 1: a sync of a -wal file does nothing, though it says so: to see that the tests notice */
     int32_t unused;
     uint64_t seed; /* of `torn` */
 };
 
 enum { POWER_CUT = 99 }; /* exit status */
 
-/* Makes it the default VFS of this process. control stays valid. */
-void power_vfs_install(struct power_control *control);
+/* Makes it the default VFS of this process. shared stays valid. */
+void power_vfs_install(struct power_control *shared);
 
 #endif

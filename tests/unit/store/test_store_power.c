@@ -98,8 +98,8 @@ struct outcome {
 /* Runs the load once for every sync that it makes and cuts there. */
 static struct outcome cut_everywhere(const char *start_from, int torn, int lies, uint64_t seed) {
     struct outcome o = {0};
-    struct power_control *control =
-        mmap(NULL, sizeof *control, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct power_control *control = mmap(NULL, sizeof *control, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+                                         0);
     if (control == MAP_FAILED)
         abort();
     for (int at = 1, done = 0; !done && at < 1000; at++) {
@@ -153,7 +153,7 @@ static void at_every_sync_of_a_new_catalogue_all_unsynced_is_lost(void) {
 
 static void at_every_sync_a_random_part_of_what_is_unsynced_survives(void) {
     int cuts = 0;
-    for (uint64_t seed = 1; seed <= 3; seed++) {
+    for (uint64_t seed = 1; seed <= 2; seed++) {
         struct outcome o = cut_everywhere(NULL, 1, 0, seed * 1000);
         LK_CHECK_INT(o.damaged, 0);
         cuts += o.cuts;
