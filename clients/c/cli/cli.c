@@ -46,6 +46,7 @@ static int read_key(struct file_bytes *key, const char *path) {
 }
 
 int cli_open(struct likeness **client, const struct common *common) {
+    *client = NULL;
     struct file_bytes key = {0};
     if (common->key_file && read_key(&key, common->key_file)) {
         return EXIT_USAGE;
