@@ -129,7 +129,7 @@ static int same_batch(struct lk_loader *l, struct lk_loader *memory, uint32_t ep
         size_t bytes = (size_t)l->width[i] * 6;
         same = l->id[i] == memory->id[i] && l->width[i] == memory->width[i];
         for (size_t b = 0; same && b < bytes; b++)
-            same = l->pixels[i][b] == (uint8_t)"abcdefghijklmnopqrstuvw"[l->id[i]];
+            same = l->pixels[i][b] == (uint8_t) "abcdefghijklmnopqrstuvw"[l->id[i]];
     }
     return same;
 }
