@@ -131,11 +131,9 @@ void lk_config_words_free(struct lk_config_words *words) {
 /* The shortest text that reads back as the same number. */
 static int write_real(struct lk_buf *out, double value) {
     char text[40];
-    for (int digits = 1; digits <= 17; digits++) {
+    snprintf(text, sizeof text, "%.0f", value); /* 30, where %g says 3e+01 */
+    for (int digits = 1; digits <= 17 && strtod(text, NULL) != value; digits++)
         snprintf(text, sizeof text, "%.*g", digits, value);
-        if (strtod(text, NULL) == value)
-            break;
-    }
     return lk_json_raw(out, text);
 }
 

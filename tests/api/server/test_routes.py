@@ -249,14 +249,14 @@ def test_the_model_is_described_with_every_limit():
         assert model["limits"]["queue"] == 1024 and model["options"]["max_batch"] == 32
         assert all(isinstance(v, (int, float)) for v in model["limits"].values())
         shown = set(model["limits"]) | set(model["options"])
-        named = {line.split("=")[0].lstrip("-").replace("-", "_") for line in print_config()}
+        named = {name.replace("-", "_") for name in print_config()}
         assert shown == named, shown ^ named
 
 
 def print_config():
     import subprocess
     run = subprocess.run([str(harness.BIN / "likeness-server"), "--print-config"], stdout=subprocess.PIPE, check=True)
-    return run.stdout.decode().split()
+    return json.loads(run.stdout)
 
 
 def test_a_published_model_takes_over_and_serves_after_a_restart():
