@@ -98,7 +98,8 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
     pthread_mutex_unlock(&p->http->mutex);
     if (expired)
         return MHD_NO;
-    p->connection = connection;
+    if (!p->connection) /* once: whoever works on a paused request reads it */
+        p->connection = connection;
     enum lk_http_step step = !p->begun      ? lk_http_headers(p, method)
                              : *upload_size ? lk_http_body(p, upload, upload_size)
                                             : lk_http_complete(p);

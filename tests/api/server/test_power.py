@@ -97,7 +97,7 @@ def test_a_disk_that_lies_about_syncs_of_the_log_is_noticed():
     """If nothing were lost here, the other tests would show nothing."""
     cuts, lost, _ = cut_everywhere(known_embeddings(), lies=1, stride=5 * STRIDE)
     print(f"     {lost} of {cuts} cuts lost something")
-    assert lost > 1
+    assert lost > 0
 
 
 if __name__ == "__main__":
