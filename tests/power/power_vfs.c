@@ -21,7 +21,8 @@ struct op { /* a write, or a truncation when data is NULL */
 struct node { /* a file by name; never freed: what was closed is not synced for that */
     char path[600];
     int there, durable; /* is there now; its name survives a cut */
-    uint8_t *data;      /* what the process sees */
+    int fd; /* what synced data goes through; -1: not open. Never closed: that would drop SQLite's locks (POSIX) */
+    uint8_t *data; /* what the process sees */
     sqlite3_int64 size, room;
     struct op *ops, **last; /* since the last sync */
     uint8_t *ghost;         /* what it held when it was deleted, until the folder is synced */
@@ -223,16 +224,14 @@ static int file_truncate(sqlite3_file *f, sqlite3_int64 size) {
 }
 
 static int apply_ops(struct node *node) {
-    int fd = open(node->path, O_RDWR);
-    if (fd < 0)
+    if (node->fd < 0 && (node->fd = open(node->path, O_RDWR)) < 0)
         return fails(SQLITE_IOERR_FSYNC, errno);
     for (struct op *o = node->ops; o != NULL; o = o->next) {
         if (o->data != NULL)
-            write_all(fd, o->data, (size_t)o->n, o->offset);
-        else if (ftruncate(fd, o->offset) != 0)
+            write_all(node->fd, o->data, (size_t)o->n, o->offset);
+        else if (ftruncate(node->fd, o->offset) != 0)
             abort();
     }
-    /* Not closed: that would drop SQLite's locks on the file (POSIX). The process is a test's and ends soon. */
     forget_ops(node);
     return SQLITE_OK;
 }
@@ -341,6 +340,7 @@ static int vfs_open(sqlite3_vfs *v, sqlite3_filename name, sqlite3_file *f, int 
     }
     if (!n->there) {
         n->there = 1;
+        n->fd = -1;
         n->durable = there;
         forget_ops(n);
         rc = load(n, real_of(f));
