@@ -1,6 +1,6 @@
 # Does SIGTERM or SIGINT in the middle of an epoch save, exit 0, say how to go on, and is going on exact? Several stops.
 . "$(dirname "$0")/common.sh"
-run=("$trainer" pretrain "${small[@]}" --train-limit 400 --batch 8 --epochs 2 --optimizer adam --tau-schedule cosine
+run=("$trainer" pretrain "${small[@]}" --train-limit 400 --batch 8 --epochs 8 --optimizer adam --tau-schedule cosine
     --warmup-epochs 1 --out m.safetensors)
 mkdir whole stopped
 (cd whole && "${run[@]}" >log)

@@ -82,7 +82,7 @@ def known_embeddings():
 def test_at_every_sync_all_that_is_not_synced_is_lost():
     cuts, _, most = cut_everywhere(known_embeddings())
     print(f"     {cuts} cuts, up to {most} acknowledged writes before")
-    assert cuts > 20 // STRIDE and most > 15
+    assert cuts > 10 // STRIDE and most > 15
 
 
 def test_at_every_sync_a_random_part_of_it_survives():
@@ -90,7 +90,7 @@ def test_at_every_sync_a_random_part_of_it_survives():
     for seed in range(SEEDS):
         cuts += cut_everywhere(known, stride=STRIDE * (3 if SEEDS == 1 else 1), torn=1, seed=1000 * seed)[0]
     print(f"     {cuts} cuts")
-    assert cuts > 10 // STRIDE
+    assert cuts > 4 // STRIDE  # fewer where writes are grouped more
 
 
 def test_a_disk_that_lies_about_syncs_of_the_log_is_noticed():
