@@ -113,11 +113,21 @@ static void drop_vectors(struct lk_publisher *p) {
     lk_generation_release(g);
 }
 
+/* Gives a file of the folder the name of its hash. */
+static int name_by_hash(const struct lk_collection *c, const char *path, char **name) {
+    char sha256[65];
+    int rc = lk_fs_sha256(sha256, path);
+    if (rc)
+        return rc;
+    *name = lk_publish_path(c, sha256);
+    return *name ? lk_fs_rename(path, *name) : LK_ENOMEM;
+}
+
 /* --model as it is now, as one of ours: read, never mapped, since it may be written again meanwhile. */
 static int copy_model(struct lk_publisher *p, char **copied) {
     struct lk_collection *c = p->collection;
     char *folder = lk_publish_in_folder(c, NULL), *arriving = lk_publish_in_folder(c, LK_PUBLISH_ARRIVING "reload");
-    char *piece = lk_calloc(PIECE, 1), sha256[65];
+    char *piece = lk_calloc(PIECE, 1);
     struct lk_fs_writer w = {.fd = -1};
     FILE *f = NULL;
     int rc = folder && arriving && piece ? lk_fs_mkdir_parents(folder) : LK_ENOMEM;
@@ -131,8 +141,8 @@ static int copy_model(struct lk_publisher *p, char **copied) {
         rc = lk_err(LK_EIO, "%s: cannot read: %s", c->options.model_path, strerror(errno));
     if (f)
         fclose(f);
-    if (rc == 0 && (rc = lk_fs_writer_commit(&w)) == 0 && (rc = lk_fs_sha256(sha256, arriving)) == 0)
-        rc = (*copied = lk_publish_path(c, sha256)) ? lk_fs_rename(arriving, *copied) : LK_ENOMEM;
+    if (rc == 0 && (rc = lk_fs_writer_commit(&w)) == 0)
+        rc = name_by_hash(c, arriving, copied);
     lk_fs_writer_abort(&w);
     free(folder);
     free(arriving);
@@ -284,16 +294,12 @@ static int64_t start(struct lk_publisher *p, char *path) {
 /* The file as one of ours: a model that can serve, under the name of its hash. */
 static int adopt(struct lk_publisher *p, struct lk_arrival *arrival, char **name) {
     struct lk_model model = {0};
-    char sha256[65];
     int rc = lk_fs_writer_commit(&arrival->file);
     if (rc)
         return rc;
     rc = lk_model_load(&model, arrival->path, p->collection->options.engine.image_size);
     lk_model_free(&model);
-    if (rc || (rc = lk_fs_sha256(sha256, arrival->path)))
-        return rc;
-    *name = lk_publish_path(p->collection, sha256);
-    return *name ? lk_fs_rename(arrival->path, *name) : LK_ENOMEM;
+    return rc ? rc : name_by_hash(p->collection, arrival->path, name);
 }
 
 /* 0: its file is to be published. Its owner is told, and may be gone. */
