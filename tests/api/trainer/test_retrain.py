@@ -29,6 +29,12 @@ def test_the_loop_closes():
         assert "pictures   60 for training, 0 test, 6 classes" in log, log
         assert "50 training pictures against the other 49" in log, log  # those with a class
         assert "epoch 0 (given weights)" in log and "compared   kNN" in log, log
+        run = pathlib.Path(folder) / "new.run"
+        for weights, when in ((run / "served.safetensors", "epoch 0"), ("new.safetensors", "epoch 1/1")):
+            said = json.loads(trainer(folder, "knn", "--model", weights, "--data", run / "export.tar", "--label-field",
+                                      "class", "--k", "5", "--image-size", "16", "--device", "cpu", "--json"))
+            line = next(line for line in log.splitlines() if line.startswith(when))
+            assert f"kNN {said['knn']:.2f} %  1-NN {said['nn1']:.2f} %" in line, (line, said)
         after = s.curl("/model").json()
         assert after["generation"] > before["generation"] and after["space"] != before["space"], (before, after)
         assert after["model"] == before["model"] == "tiny", (before, after)
@@ -40,7 +46,6 @@ def test_the_loop_closes():
         assert found["neighbors"][0]["id"] == name and found["neighbors"][0]["score"] > 0.999, found
         # The served file is the published one, byte for byte, and the next round begins with it.
         assert s.curl("/model/weights").body == (pathlib.Path(folder) / "new.safetensors").read_bytes()
-        run = pathlib.Path(folder) / "new.run"
         assert {"served.safetensors", "export.tar", "run.json", "report.html", "checkpoint.lk"} <= {
             p.name for p in run.iterdir()}
         assert json.loads((run / "run.json").read_text())["run"]["status"] == "finished"

@@ -6,13 +6,14 @@
 #include "base/err.h"
 #include "trainer/config.h"
 
-#define PARSE(c, ...) parse(c, (char *[]){"pretrain", __VA_ARGS__, NULL})
+#define PARSE(c, ...) parse(c, LK_PRETRAIN, (char *[]){"pretrain", __VA_ARGS__, NULL})
+#define PARSE_RETRAIN(c, ...) parse(c, LK_RETRAIN, (char *[]){"retrain", __VA_ARGS__, NULL})
 
-static int parse(struct lk_train_config *c, char **argv) {
+static int parse(struct lk_train_config *c, enum lk_train_command command, char **argv) {
     int argc = 0;
     while (argv[argc] != NULL)
         argc++;
-    lk_config_init(c, LK_PRETRAIN);
+    lk_config_init(c, command);
     return lk_config_parse(c, argc, argv);
 }
 
@@ -250,6 +251,65 @@ static void a_resumed_run_refuses_what_would_change_it_by_name(void) {
     lk_config_free(&b);
 }
 
+static void retraining_is_shorter_and_gentler_whatever_the_recipe(void) {
+    struct lk_train_config c;
+    struct lk_settings s;
+    LK_CHECK_INT(PARSE_RETRAIN(&c, "--server", "http://x"), 0);
+    LK_CHECK_INT(lk_config_settings(&s, &c, 32, 50000), 0);
+    LK_CHECK_NEAR(s.schedule.lr, .25 * .06 * 256 / 128, 1e-12);
+    LK_CHECK_NEAR(s.schedule.warmup_epochs, 2, 0);
+    LK_CHECK_INT(s.schedule.epochs, 20);
+    LK_CHECK_STR(c.out, "retrained.safetensors");
+    LK_CHECK_STR(c.run_dir, "retrained.run");
+    LK_CHECK_INT(c.publish, 1);
+    lk_config_free(&c);
+    LK_CHECK_INT(PARSE_RETRAIN(&c, "--server", "http://x", "--recipe", "lars", "--no-publish"), 0);
+    LK_CHECK_INT(lk_config_settings(&s, &c, 32, 50000), 0);
+    LK_CHECK_INT(s.optimizer.kind, LK_LARS);
+    LK_CHECK_NEAR(s.schedule.lr, .25, 1e-12);
+    LK_CHECK_NEAR(s.schedule.warmup_epochs, 2, 0);
+    LK_CHECK_INT(s.schedule.epochs, 20);
+    LK_CHECK_INT(c.publish, 0);
+    lk_config_free(&c);
+    LK_CHECK_INT(PARSE_RETRAIN(&c, "--server", "http://x", "--epochs", "7", "--lr", ".5"), 0);
+    LK_CHECK_INT(lk_config_settings(&s, &c, 32, 50000), 0);
+    LK_CHECK_NEAR(s.schedule.lr, .5, 1e-12); /* what is given is meant */
+    LK_CHECK_INT(s.schedule.epochs, 7);
+    lk_config_free(&c);
+    LK_CHECK_INT(PARSE_RETRAIN(&c, "--out", "x"), LK_EINVAL);
+    LK_CHECK_HOLDS(lk_error(), "--server is missing");
+    lk_config_free(&c);
+    LK_CHECK_INT(PARSE(&c, "--data", "x", "--server", "http://x"), LK_EINVAL); /* an option of retrain alone */
+    lk_config_free(&c);
+}
+
+static void the_network_is_that_of_the_weights_to_begin_with(void) {
+    const struct lk_arch arch = {.depth = 34, .width = 16, .stem = LK_STEM_IMAGENET, .image_size = 48};
+    struct lk_train_config c;
+    struct lk_settings s;
+    LK_CHECK_INT(PARSE(&c, "--data", "x", "--init", "y"), 0);
+    LK_CHECK_INT(lk_config_network(&c, &arch), 0);
+    LK_CHECK_INT(lk_config_settings(&s, &c, lk_config_image_size(&c, 500), 50000), 0);
+    LK_CHECK_INT(s.arch.depth, 34);
+    LK_CHECK_INT(s.arch.width, 16);
+    LK_CHECK_INT(s.arch.stem, LK_STEM_IMAGENET);
+    LK_CHECK_INT(s.arch.image_size, 48);
+    lk_config_free(&c);
+    LK_CHECK_INT(PARSE(&c, "--data", "x", "--init", "y", "--image-size", "64", "--width", "16"), 0);
+    LK_CHECK_INT(lk_config_network(&c, &arch), 0); /* equal is fine, and a side is free */
+    LK_CHECK_INT(c.image_size, 64);
+    lk_config_free(&c);
+    static const char *const options[][2] = {{"--arch", "resnet18"}, {"--stem", "cifar"}, {"--width", "64"}};
+    for (size_t i = 0; i < 3; i++) {
+        LK_CHECK_INT(
+            PARSE(&c, "--data", "x", "--init", "y", (char *)(uintptr_t)options[i][0], (char *)(uintptr_t)options[i][1]),
+            0);
+        LK_CHECK_INT(lk_config_network(&c, &arch), LK_ECONFLICT);
+        LK_CHECK_HOLDS(lk_error(), options[i][0]);
+        lk_config_free(&c);
+    }
+}
+
 static const struct lk_case cases[] = {
     LK_CASE(default_recipe_is_the_published_one),
     LK_CASE(the_rate_grows_with_the_batch_unless_it_is_given),
@@ -263,6 +323,8 @@ static const struct lk_case cases[] = {
     LK_CASE(input_size_and_stem_follow_the_pictures),
     LK_CASE(a_resumed_run_takes_over_every_setting),
     LK_CASE(a_resumed_run_refuses_what_would_change_it_by_name),
+    LK_CASE(retraining_is_shorter_and_gentler_whatever_the_recipe),
+    LK_CASE(the_network_is_that_of_the_weights_to_begin_with),
 };
 
 int main(int argc, char **argv) { return lk_run_cases(argc, argv, cases, sizeof cases / sizeof *cases); }
