@@ -70,6 +70,8 @@ def test_not_published_until_it_is_asked_for():
         assert "published  " in log, log
         assert s.curl("/model").json()["generation"] > before["generation"]
         assert s.curl("/model/weights").body == weights
+        log = retrain(folder, s.base, "--epochs", "1", "--no-publish", "--overwrite")
+        assert "61 for training" in log, log  # a new run fetches anew
 
 
 def test_catalogue_export_and_server_are_the_same_pictures():

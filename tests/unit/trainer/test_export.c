@@ -92,7 +92,7 @@ static void refuse(const char *says) {
 static void refuse_entry(char type, const char *name, const char *link, const char *says) {
     begin();
     entry("images/good", png.data, png.size);
-    entry_of(type, name, link, "x", type == '0' ? 1 : 0, NULL);
+    entry_of(type, name, link, "x", type == '0' || type == '1' ? 1 : 0, NULL);
     end();
     refuse(says);
 }
@@ -169,8 +169,21 @@ static void every_cut_is_noticed(void) {
             LK_CHECK(0);
             lk_items_close(&items);
         }
+    LK_CHECK_INT(open_first(&items, tar.size - 1024 - 512 + 10, NULL), LK_EFORMAT); /* within the last picture */
+    LK_CHECK_HOLDS(lk_error(), "images/b\"");
     LK_CHECK_INT(open_tar(&items, "class"), 0);
     lk_items_close(&items);
+}
+
+static void an_end_that_is_none_is_noticed(void) {
+    char block[512];
+    begin();
+    entry("images/a", png.data, png.size);
+    memset(block, 0, sizeof block);
+    append(block, sizeof block);
+    memset(block, 'x', sizeof block);
+    append(block, sizeof block);
+    refuse("the end of the export is missing");
 }
 
 static void no_damaged_byte_does_harm(void) {
@@ -293,6 +306,7 @@ static const struct lk_case cases[] = {
     LK_CASE(a_long_name_comes_by_a_pax_record),
     LK_CASE(a_tar_that_was_packed_again_is_read),
     LK_CASE(every_cut_is_noticed),
+    LK_CASE(an_end_that_is_none_is_noticed),
     LK_CASE(no_damaged_byte_does_harm),
     LK_CASE(names_that_lead_elsewhere_are_refused),
     LK_CASE(links_and_devices_are_refused),
