@@ -82,9 +82,9 @@ int lk_index_search_many(struct lk_index *index, size_t n, struct lk_index_query
 int lk_index_search_where(struct lk_index *index, const float *query, size_t k, const char *exclude, float min_score,
                           int (*accept)(void *arg, const char *id), void *arg, struct lk_hits *out);
 
-/* Exact scores of the items ids[n]: scores[n], NAN for an id that is not there. The same bits that a search gives, but for FAISS's
- * own code for very few dimensions (8), where the last bit may differ. Items
- * that are written meanwhile are scored as they were or as they are. */
+/* Exact scores of the items ids[n]: scores[n], NAN for an id that is not there. The same bits that a search gives, except
+ * where FAISS has code of its own for few dimensions (8: the last bit may differ). Items that are written meanwhile are
+ * scored as they were or as they are. */
 int lk_index_score(struct lk_index *index, const float *query, size_t n, const char *const *ids, float *scores);
 
 /* Copies the vector of an id: out[dim]. LK_ENOTFOUND. */
