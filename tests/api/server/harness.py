@@ -247,6 +247,13 @@ def parse(raw):
     return Answer(status, headers, body)
 
 
+def wait_until(true, seconds=30):
+    end = time.time() + seconds
+    while not true():
+        assert time.time() < end, "it did not happen"
+        time.sleep(0.05)
+
+
 def quote(text):
     return "".join(chr(b) if chr(b).isalnum() and b < 128 or chr(b) in "-._~" else f"%{b:02X}" for b in text.encode())
 

@@ -1,20 +1,12 @@
 """Does a server with a graph (--index hnsw) answer as an exact one does, and come back with it after a stop and a kill?"""
 import signal
-import time
 
 import harness
-from harness import Server, png
+from harness import Server, png, wait_until
 
 PICTURES = {f"p{i:03}": png((i * 67 % 256, i * 151 % 256, i * 29 % 256)) for i in range(300)}
 HNSW = ("--index", "hnsw", "--hnsw-unlinked", "50", "--hnsw-m", "8", "--no-log-requests")
 NAMES = ("p001", "p050", "p123", "p299")
-
-
-def wait_until(true, seconds=30):
-    end = time.time() + seconds
-    while not true():
-        assert time.time() < end, "it did not happen"
-        time.sleep(0.05)
 
 
 def index_of(s):

@@ -10,7 +10,7 @@ import tempfile
 import time
 
 import harness
-from harness import SAMPLES, Server, b64, cosine, png, quote
+from harness import SAMPLES, Server, b64, cosine, png, quote, wait_until
 
 CAT, DOG, SKY = png((200, 30, 10)), png((20, 180, 40)), png((10, 20, 230))
 JPEG = SAMPLES[0].read_bytes()
@@ -302,7 +302,7 @@ def test_the_weights_are_the_file_that_serves():
             raise AssertionError("a file that was written over is handed out whole")
         except http.client.IncompleteRead:
             pass
-        assert "written over" in s.log()
+        wait_until(lambda: "written over" in s.log())
         assert s.curl("/model", data=other, method="PUT").status == 202 and s.published()["to_generation"] == 2
         assert s.curl("/model/weights").body == other
         assert s.curl("/model/weights?x=1").code == "invalid_argument"
@@ -331,7 +331,7 @@ def test_the_request_id_comes_back_and_stands_in_the_log():
         made = [s.curl("/livez", headers=["X-Request-Id: " + bad]).headers["x-request-id"] for bad in ("a b", "x" * 129, 'a"b')]
         assert all(len(i) == 16 for i in made) and len(set(made)) == 3
         s.curl("/embed", data=CAT, headers=["X-Request-Id: embed-1"])
-        assert "request id=embed-1 method=POST target=\"/embed\" status=200" in s.log()
+        wait_until(lambda: "request id=embed-1 method=POST target=\"/embed\" status=200" in s.log())
 
 
 def test_snapshots_are_made_listed_fetched_and_removed():

@@ -20,7 +20,7 @@ import threading
 import time
 
 import harness
-from harness import Server, cosine, model_file, png
+from harness import Server, cosine, model_file, png, wait_until
 
 
 def option(name, default):
@@ -295,13 +295,6 @@ def test_swaps_under_load():
 def vectors_by_space(s):
     with sqlite3.connect(f"file:{s.folder / 'catalogue.db'}?mode=ro", uri=True) as db:
         return dict(db.execute("SELECT name, count(*) FROM vectors JOIN spaces USING (space) GROUP BY name").fetchall())
-
-
-def wait_until(true, seconds=30):
-    end = time.time() + seconds
-    while not true():
-        assert time.time() < end, "it did not happen"
-        time.sleep(0.05)
 
 
 def test_kill_in_the_middle_of_a_publication():
