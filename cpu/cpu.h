@@ -141,6 +141,7 @@ void lk_cpu__pass_free(struct lk_pass *pass);
 /* input.c */
 int lk_cpu__input_u8(struct lk_pass *pass, const uint8_t *pixels, int count, const float mean[3], const float std[3]);
 int lk_cpu__input_f32(struct lk_pass *pass, const float *chw);
+int lk_cpu__input_from(struct lk_pass *pass, const struct lk_pass *from);
 int lk_cpu__augment(struct lk_pass *pass, const struct lk_augment *a, uint64_t seed, uint32_t epoch, int view,
                     const uint8_t *const *pixels, const int *widths, const int *heights, const uint64_t *image_ids);
 int lk_cpu__output(struct lk_pass *pass, int edge, int count, int normalize, float *host);

@@ -153,6 +153,20 @@ int lk_cpu__augment(struct lk_pass *pass, const struct lk_augment *a, uint64_t s
     return 0;
 }
 
+int lk_cpu__input_from(struct lk_pass *pass, const struct lk_pass *from) {
+    const struct lk_cpu_edge *to = &pass->plan->edges[0], *e = &from->plan->edges[0];
+    int rc = check_picture_edge(pass);
+    if (rc) {
+        return rc;
+    }
+    if (from->plan->purpose != LK_TRAIN || from->plan->batch != pass->plan->batch || e->dt != to->dt || e->h != to->h ||
+        e->w != to->w || e->bytes != to->bytes || from->plan->layout != pass->plan->layout) {
+        return lk_err(LK_EINVAL, "an input can only come from a training pass of the same shape, precision and batch");
+    }
+    memcpy(lk_cpu__edge(pass, 0), from->forward[e->slot], to->bytes);
+    return 0;
+}
+
 static void to_unit_length(float *row, size_t n) {
     double sum = 0.0;
     for (size_t i = 0; i < n; i++) {

@@ -109,7 +109,9 @@ static int run_step(struct lk_byol *b, const struct lk_loader *l, const struct l
         return rc;
     for (int v = 0; v < 2; v++) { /* running statistics: view 1, then view 2 */
         if ((rc = ops->augment(b->student[v], &view[v], seed, epoch, v, l->pixels, l->width, l->height, l->id)) ||
-            (rc = ops->augment(b->teacher[v], &view[v], seed, epoch, v, l->pixels, l->width, l->height, l->id)) ||
+            (rc = ops->input_from != NULL
+                      ? ops->input_from(b->teacher[v], b->student[v])
+                      : ops->augment(b->teacher[v], &view[v], seed, epoch, v, l->pixels, l->width, l->height, l->id)) ||
             (rc = lk_walk_forward(ops, net, net->teacher_nodes, LK_FORWARD, b->teacher[v], NULL, 1)) ||
             (rc = lk_walk_forward(ops, net, net->n_nodes, LK_TRAIN, b->student[v], b->stats, 1)))
             return rc;

@@ -152,6 +152,9 @@ struct lk_backend_ops {
                   const struct lk_param_span *spans, size_t n_spans, size_t n_params, float *params, float *grads,
                   float *state, float *teacher, size_t teacher_count);
 
+    /* (optional) Input: what lies on edge 0 of `from`, a pass of the same shape, precision and batch whose plan keeps its
+     * edges (LK_TRAIN). NULL: the same augment() once more. */
+    int (*input_from)(struct lk_pass *pass, const struct lk_pass *from);
     /* (optional) Recording of a whole step for replay; NULL: the step's calls run as they come. */
     int (*step_begin)(struct lk_backend *b);
     int (*step_end)(struct lk_backend *b);

@@ -266,6 +266,36 @@ static void random_views_reach_the_net_as_the_augmentation_made_them(void) {
     close_small(&net, &h);
 }
 
+/* Where a backend can hand an input on: the teacher's pass gets the student's, and nothing else is taken for it. */
+static void an_input_comes_from_another_pass_unchanged(void) {
+    struct lk_net net[3] = {{0}};
+    struct harness student = {0}, teacher = {0}, fewer = {0};
+    if (ops->input_from == NULL) {
+        lk_skip("this backend makes every view anew");
+        return;
+    }
+    enum { N = 3 * 32 * 32 };
+    float *want = lk_calloc(3 * N, sizeof *want), *got = lk_calloc(3 * N, sizeof *got);
+    if (LK_CHECK_INT(open_small(&net[0], &student, 0, 3, LK_TRAIN), 0) &&
+        LK_CHECK_INT(open_small(&net[1], &teacher, 21, 3, LK_FORWARD), 0) &&
+        LK_CHECK_INT(open_small(&net[2], &fewer, 21, 2, LK_FORWARD), 0) && LK_CHECK(want && got)) {
+        for (int i = 0; i < 3 * N; i++) {
+            want[i] = (float)(i % 101) / 7.0f;
+        }
+        LK_CHECK_INT(ops->input_f32(student.pass, want), 0);
+        LK_CHECK_INT(ops->input_from(teacher.pass, student.pass), 0);
+        LK_CHECK_INT(ops->output(teacher.pass, 0, 3, 0, got), 0);
+        LK_CHECK(!memcmp(want, got, 3 * N * sizeof *want));
+        LK_CHECK_INT(ops->input_from(fewer.pass, student.pass), LK_EINVAL);
+        LK_CHECK_INT(ops->input_from(student.pass, teacher.pass), LK_EINVAL); /* which keeps nothing */
+    }
+    free(want);
+    free(got);
+    close_small(&net[0], &student);
+    close_small(&net[1], &teacher);
+    close_small(&net[2], &fewer);
+}
+
 static void rows_have_unit_length_on_request_and_zero_rows_stay(void) {
     struct lk_net net;
     struct harness h;
@@ -341,6 +371,7 @@ int main(int argc, char **argv) {
                                            LK_CASE(plans_of_other_batches_share_weights),
                                            LK_CASE(pictures_are_normalised_and_a_short_batch_is_zero),
                                            LK_CASE(random_views_reach_the_net_as_the_augmentation_made_them),
+                                           LK_CASE(an_input_comes_from_another_pass_unchanged),
                                            LK_CASE(rows_have_unit_length_on_request_and_zero_rows_stay),
                                            LK_CASE(wrong_arguments_are_refused),
                                            LK_CASE(a_device_is_named_or_refused_in_words)};
