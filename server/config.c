@@ -86,6 +86,10 @@ static size_t make_table(struct lk_config *c, struct lk_arg table[OPTIONS]) {
         {LK_ARG_INT, "max-batch", &c->max_batch, "N", "Pictures computed together", 1, 512, NULL, 0},
         {LK_ARG_INT, "max-delay-us", &c->max_delay_us, "N",
          "How long the first picture of a batch waits for company, in microseconds", 0, 100000, NULL, 0},
+        {LK_ARG_FLAG, "scaled-jpeg", &c->scaled_jpeg, NULL,
+         "Decode large JPEGs at 1/2, 1/4 or 1/8, never below twice the network's side: faster, but a pixel may differ by "
+         "17/255, so all of a catalogue one way",
+         0, 0, NULL, 0},
         {LK_ARG_INT, "threads", &c->threads, "N", "Cores used in all; 0: those of the machine", 0, 4096, NULL, 0},
         {LK_ARG_INT, "engine-threads", &c->engine_threads, "N", "Of these, the engine's on a CPU; 0: a fitting share",
          0, 4096, NULL, 0},
@@ -307,8 +311,10 @@ void lk_config_close(struct lk_config *c) { lk_config_words_free(&c->file); }
 
 int lk_config_work(const struct lk_config *c, struct lk_work *work) {
     size_t jobs = ((size_t)c->connections + 64) * (size_t)(c->pool_threads + 1);
-    return lk_work_open(work, c->cores, c->engine_cores, (int)c->pool_threads, jobs, (uint64_t)c->decode_memory_bytes,
-                        (uint64_t)c->max_pixels);
+    int rc = lk_work_open(work, c->cores, c->engine_cores, (int)c->pool_threads, jobs, (uint64_t)c->decode_memory_bytes,
+                          (uint64_t)c->max_pixels);
+    work->scaled_jpeg = c->scaled_jpeg;
+    return rc;
 }
 
 struct lk_collection_options lk_config_collection(const struct lk_config *c, struct lk_work *work) {

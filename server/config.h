@@ -13,7 +13,7 @@ struct lk_config {
     /* what is served, and where */
     const char *model, *catalogue, *snapshot_folder, *listen;
     const char *keys, *allowed_host;
-    int open_metrics, insecure_public;
+    int open_metrics, insecure_public, scaled_jpeg;
     /* the engine and the cores */
     const char *device, *precision;
     double publish_share;

@@ -65,9 +65,11 @@ static int decode(struct lk_work *work, struct lk_picture *p, const struct squar
     lk_cores_take(work->cores, 1);
     struct lk_image image = {0};
     struct lk_decode_limits limits = {.max_pixels = work->max_pixels};
+    for (int i = 0; i < n && work->scaled_jpeg; i++) /* the last halves are the preprocessing's, with antialiasing */
+        limits.scaled_side = squares[i].resize * 2 > limits.scaled_side ? squares[i].resize * 2 : limits.scaled_side;
     rc = lk_decode(&image, p->bytes, p->size, &limits);
-    p->width = image.width;
-    p->height = image.height;
+    p->width = rc ? 0 : info.width;
+    p->height = rc ? 0 : info.height;
     for (int i = 0; i < n && rc == 0; i++)
         rc = lk_preprocess(squares[i].pixels, &image, squares[i].resize, squares[i].side);
     lk_image_free(&image);

@@ -17,6 +17,7 @@ struct lk_work {
     int engine_cores; /* cores that a batch takes; 0: the engine computes on a device of its own */
     struct lk_budget decode;
     uint64_t max_pixels;
+    int scaled_jpeg;            /* see --scaled-jpeg */
     struct lk_metrics *metrics; /* not the work's own; NULL: nobody counts */
 };
 

@@ -325,6 +325,17 @@ def test_probes_page_and_document():
         assert s.curl("/web/none.js").code == "not_found"
 
 
+def test_a_scaled_jpeg_is_nearly_the_whole_one_and_its_size_the_real_one():
+    jpeg = (harness.SOURCE / "tests/data/images/large-420.jpg").read_bytes()
+    with Server() as whole, Server("--scaled-jpeg") as scaled:
+        full, half = whole.embed(jpeg), scaled.embed(jpeg)
+        assert full != half and cosine(full, half) > 0.99, cosine(full, half)
+        assert whole.embed(CAT) == scaled.embed(CAT)  # a PNG has one way only
+        items = [s.put("large", jpeg).json() for s in (whole, scaled)]
+        for item in items:
+            assert (item["width"], item["height"]) == (200, 150), item
+
+
 def test_the_request_id_comes_back_and_stands_in_the_log():
     with Server() as s:
         assert s.curl("/livez", headers=["X-Request-Id: my.own-id_1"]).headers["x-request-id"] == "my.own-id_1"
