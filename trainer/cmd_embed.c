@@ -177,10 +177,10 @@ int lk_cmd_embed(int argc, char **argv) {
     struct lk_console console;
     lk_console_init(&console);
     int rc = parse(&r, argc, argv);
-    if (rc == 1)
-        return EXIT_SUCCESS;
+    if (rc != 0)
+        return rc == 1 ? EXIT_SUCCESS : lk_wrong_usage("embed");
     struct lk_weights_options o = lk_weights_request_options(&r.shared);
-    if (rc == 0 && (rc = lk_weights_open(&w, &o)) == 0) {
+    if ((rc = lk_weights_open(&w, &o)) == 0) {
         lk_stop_install();
         rc = embed_all(&r, &w, &console);
     }

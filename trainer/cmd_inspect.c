@@ -144,9 +144,9 @@ int lk_cmd_inspect(int argc, char **argv) {
     }
     if (rc == 0 && n_words != 1)
         rc = lk_err(LK_EINVAL, "name one file");
-    if (rc == 0)
-        rc = inspect(words[0], image_size, tensors);
     if (rc != 0)
+        return lk_wrong_usage("inspect");
+    if ((rc = inspect(words[0], image_size, tensors)) != 0)
         fprintf(stderr, "likeness-trainer inspect: %s\n", lk_error());
     return rc == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -138,10 +138,10 @@ int lk_cmd_knn(int argc, char **argv) {
     struct lk_console console;
     lk_console_init(&console);
     int rc = parse(&r, argc, argv);
-    if (rc == 1)
-        return EXIT_SUCCESS;
+    if (rc != 0)
+        return rc == 1 ? EXIT_SUCCESS : lk_wrong_usage("knn");
     struct lk_weights_options o = lk_weights_request_options(&r.shared);
-    if (rc == 0 && (rc = lk_weights_open(&w, &o)) == 0)
+    if ((rc = lk_weights_open(&w, &o)) == 0)
         rc = evaluate(&r, &w, &console);
     if (rc != 0)
         fprintf(stderr, "likeness-trainer knn: %s\n", lk_error());

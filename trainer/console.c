@@ -5,6 +5,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/err.h"
+
 double lk_console_now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -68,4 +70,9 @@ void lk_console_duration(char text[32], double seconds) {
         snprintf(text, 32, "%lld h %02lld min", s / 3600, s % 3600 / 60);
     else
         snprintf(text, 32, "%lld d %lld h", s / 86400, s % 86400 / 3600);
+}
+
+int lk_wrong_usage(const char *command) {
+    fprintf(stderr, "likeness-trainer %s: %s\n", command, lk_error());
+    return 2;
 }

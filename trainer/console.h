@@ -24,6 +24,9 @@ void lk_console_progress(struct lk_console *c, const char *format, ...) __attrib
 void lk_console_bytes(void *console, uint64_t bytes);
 void lk_console_clear(struct lk_console *c);
 
+/* Says on stderr what lk_error() holds about the command line of `command`, and returns the exit status for it: 2. */
+int lk_wrong_usage(const char *command);
+
 /* "38 s", "12 min", "3 h 05 min", "2 d 4 h". */
 void lk_console_duration(char text[32], double seconds);
 

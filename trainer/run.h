@@ -52,8 +52,10 @@ struct lk_run {
 /* The whole command; its exit status. then: what follows a run that came to its end; may be NULL. */
 int lk_run_main(enum lk_train_command command, int argc, char **argv, int (*then)(struct lk_run *run));
 
-/* Reads the command line, the pictures and, with --resume, the checkpoint; builds everything. 1: --help was printed. */
-int lk_run_open(struct lk_run *run, enum lk_train_command command, int argc, char **argv);
+/* The defaults of `command`; lk_config_parse() on run->config follows. */
+void lk_run_init(struct lk_run *run, enum lk_train_command command);
+/* Reads the pictures and, with --resume, the checkpoint; builds everything. argv: what was parsed, for the record. */
+int lk_run_open(struct lk_run *run, int argc, char **argv);
 void lk_run_close(struct lk_run *run); /* accepts a zeroed or half-open one */
 
 /* retrain: the server's weights and export into the run folder, where they are not there already from the run that is

@@ -103,12 +103,14 @@ int lk_run_main(enum lk_train_command command, int argc, char **argv, int (*then
         fprintf(stderr, "likeness-trainer %s: no memory\n", name);
         return EXIT_FAILURE;
     }
-    int rc = lk_run_open(run, command, argc, argv);
-    if (rc == 1) { /* --help */
+    lk_run_init(run, command);
+    int rc = lk_config_parse(&run->config, argc, argv);
+    if (rc != 0) {
+        lk_run_close(run);
         free(run);
-        return EXIT_SUCCESS;
+        return rc == 1 ? EXIT_SUCCESS : lk_wrong_usage(name); /* 1: --help */
     }
-    if (rc == 0)
+    if ((rc = lk_run_open(run, argc, argv)) == 0)
         rc = run_to_the_end(run, then);
     if (rc != 0) {
         lk_console_clear(&run->console);

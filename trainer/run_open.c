@@ -295,8 +295,7 @@ static int restore(struct lk_run *run, const struct lk_checkpoint *c) {
     return rc;
 }
 
-int lk_run_open(struct lk_run *run, enum lk_train_command command, int argc, char **argv) {
-    struct lk_checkpoint checkpoint = {0};
+void lk_run_init(struct lk_run *run, enum lk_train_command command) {
     time_t now = time(NULL);
     struct tm utc;
     memset(run, 0, sizeof *run);
@@ -307,9 +306,12 @@ int lk_run_open(struct lk_run *run, enum lk_train_command command, int argc, cha
         strftime(run->started, sizeof run->started, "%Y-%m-%dT%H:%M:%SZ", &utc);
     run->progress.knn = run->progress.nn1 = run->progress.best_knn = -1;
     run->progress.first_knn = run->progress.first_nn1 = run->progress.first_alignment = -1;
-    int rc = lk_config_parse(&run->config, argc, argv);
-    if (rc != 0)
-        goto out;
+}
+
+int lk_run_open(struct lk_run *run, int argc, char **argv) {
+    struct lk_checkpoint checkpoint = {0};
+    enum lk_train_command command = run->config.command;
+    int rc;
     lk_stop_install();
     run->command = quote_command(command, argc, argv);
     if (run->command == NULL) {

@@ -123,7 +123,10 @@ def test_all_right_with_a_key():
 
 def test_wrong_uses_are_refused():
     with tempfile.TemporaryDirectory() as folder:
-        assert "--server is missing" in trainer(folder, "retrain", expect=1)
+        for command, says in (("retrain", "--server is missing"), ("pretrain", "--data is missing"),
+                              ("knn", "--model is missing"), ("embed", "--model is missing"), ("inspect", "name one file")):
+            assert f"likeness-trainer {command}: {says}" in trainer(folder, command, expect=2)
+            assert "unknown option --nope" in trainer(folder, command, "--nope", expect=2)
         assert "no server's URL" in trainer(folder, "retrain", "--server", "localhost:8080", expect=1)
         (pathlib.Path(folder) / "empty").write_text("\n")
         log = trainer(folder, "retrain", "--server", "http://127.0.0.1:9", "--key-file", "empty", expect=1)
