@@ -352,6 +352,20 @@ def test_readiness_while_draining():
         held.close()
 
 
+def test_idle_connections_do_not_hold_up_a_stop():
+    with Server("--drain-seconds", "60", "--idle-timeout-seconds", "600") as s:
+        kept = [s.connection() for _ in range(3)]
+        for c in kept:
+            c.request("GET", "/livez")
+            assert c.getresponse().read()
+        never_asked = socket.create_connection(("127.0.0.1", s.port))
+        time.sleep(0.2)
+        start = time.time()
+        assert s.stop() == 0 and time.time() - start < 10, time.time() - start
+        assert never_asked.recv(100) == b""
+        never_asked.close()
+
+
 def test_a_stop_that_waits_too_long_lets_go():
     with Server("--drain-seconds", "0.3") as s:
         held = socket.create_connection(("127.0.0.1", s.port))
