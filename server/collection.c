@@ -242,7 +242,8 @@ int lk_collection_open(struct lk_collection **out, const struct lk_collection_op
         (rc = lk_buf_append(&index_path, "", 1)))
         goto fail;
     c->index_path = (char *)index_path.data;
-    if ((rc = lk_store_open(&c->store, options->catalogue_path, NULL)) || (rc = open_generation(c, &g)) ||
+    const struct lk_store_options store = {.max_metadata = options->max_metadata};
+    if ((rc = lk_store_open(&c->store, options->catalogue_path, &store)) || (rc = open_generation(c, &g)) ||
         (rc = lk_writer_open(&c->writer, c)))
         goto fail;
     lk_log_info("model \"%s\" in %s on %s", g->serving.model_name, lk_engine_precision(g->engine),

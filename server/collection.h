@@ -18,6 +18,7 @@ struct lk_publisher;
 struct lk_collection_options {
     const char *model_path;
     const char *catalogue_path;
+    size_t max_metadata; /* bytes of an item's, that a patch may make; 0: no limit */
     struct lk_engine_options engine;
     struct lk_batcher_options batcher;
     struct lk_index_options index; /* without path and space: the file lies beside the catalogue, "photos.db.hnsw" */

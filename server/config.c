@@ -321,6 +321,7 @@ struct lk_collection_options lk_config_collection(const struct lk_config *c, str
     return (struct lk_collection_options){
         .model_path = c->model,
         .catalogue_path = c->catalogue,
+        .max_metadata = (size_t)c->max_metadata_bytes,
         .publish_share = c->publish_share,
         .index = {.kind = strcmp(c->index, "hnsw") == 0 ? LK_INDEX_HNSW : LK_INDEX_FLAT,
                   .m = (int)c->hnsw_m,

@@ -35,6 +35,7 @@ static int is_loopback(const char *url) {
     return 0;
 }
 
+/* libcurl forgives "http:/host", and we do not: what follows looks for "://". */
 static int check_url(const char *server) {
     CURLU *url = curl_url();
     if (!url) {
@@ -42,7 +43,8 @@ static int check_url(const char *server) {
     }
     const CURLUcode rc = curl_url_set(url, CURLUPART_URL, server, 0);
     char *scheme = NULL, *query = NULL;
-    int good = rc == CURLUE_OK && curl_url_get(url, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK &&
+    int good = rc == CURLUE_OK && strstr(server, "://") &&
+               curl_url_get(url, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK &&
                (strcmp(scheme, "http") == 0 || strcmp(scheme, "https") == 0) &&
                curl_url_get(url, CURLUPART_QUERY, &query, 0) != CURLUE_OK;
     curl_free(scheme);

@@ -31,13 +31,23 @@ static long holder(int fd) {
     return n > 0 ? strtol(text, NULL, 10) : 0;
 }
 
+/* A catalogue has one lock by whatever link it is reached; SQLite puts its own files beside the link's target too. */
+static char *path_of_lock(const char *catalogue) {
+    char *target = realpath(catalogue, NULL); /* NULL: not there yet */
+    const char *name = target != NULL ? target : catalogue;
+    size_t n = strlen(name) + sizeof "-lock";
+    char *path = lk_calloc(n, 1);
+    if (path != NULL)
+        (void)snprintf(path, n, "%s-lock", name);
+    free(target);
+    return path;
+}
+
 int lk_store__lock_take(struct lk_store__lock *lock, const char *catalogue, int wait_ms) {
-    size_t n = strlen(catalogue) + sizeof "-lock";
     int waited = 0;
     lock->fd = -1;
-    if ((lock->path = lk_calloc(n, 1)) == NULL)
+    if ((lock->path = path_of_lock(catalogue)) == NULL)
         return LK_ENOMEM;
-    (void)snprintf(lock->path, n, "%s-lock", catalogue);
     for (;;) {
         int fd = open(lock->path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
         if (fd < 0)

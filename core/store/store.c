@@ -172,6 +172,7 @@ int lk_store_open(struct lk_store **out, const char *path, const struct lk_store
     store->long_wal = store->wal_patience = LONG_WAL;
     store->keep_deletes = KEEP_DELETES;
     store->read_only = options->read_only;
+    store->max_metadata = options->max_metadata;
     store->busy_ms = options->busy_ms > 0 ? options->busy_ms : 5000;
     if ((store->path = lk_strdup(path)) == NULL) {
         rc = LK_ENOMEM;

@@ -19,9 +19,10 @@
 struct lk_store;
 
 struct lk_store_options {
-    int read_only; /* 1: the trainer reading a catalogue; nothing is created */
-    int readers;   /* read connections kept; 0: 4 */
-    int busy_ms;   /* wait for another process to let go of the file; 0: 5000 */
+    int read_only;       /* 1: the trainer reading a catalogue; nothing is created */
+    int readers;         /* read connections kept; 0: 4 */
+    int busy_ms;         /* wait for another process to let go of the file; 0: 5000 */
+    size_t max_metadata; /* bytes that a patch may make an item's metadata grow to; 0: no limit */
 };
 
 /* Opens or creates. LK_EFORMAT: no catalogue, or damaged (the file is left as it was); LK_EUNSUPPORTED: made by a newer
@@ -60,7 +61,7 @@ void lk_store_rollback(struct lk_store *store);
 int lk_store_put(struct lk_store *store, const char *id, const char *metadata, const char *media_type,
                  const void *image, size_t image_bytes, int width, int height, const char *space, const float *vector,
                  int dim, int *created, int64_t *seq);
-/* JSON merge patch (RFC 7396) of the metadata. LK_ENOTFOUND. */
+/* JSON merge patch (RFC 7396) of the metadata. LK_ENOTFOUND; LK_EINVAL past max_metadata, unless it became smaller. */
 int lk_store_patch(struct lk_store *store, const char *id, const char *merge_patch, int64_t *seq);
 int lk_store_delete(struct lk_store *store, const char *id, int64_t *seq); /* LK_ENOTFOUND */
 /* Sets the vector of an item in another space (embedding again). `seq` is the item's when its image was read: LK_ECONFLICT

@@ -107,6 +107,7 @@ struct lk_store__counters {
 struct lk_store {
     char *path;
     int read_only, busy_ms;
+    size_t max_metadata; /* 0: no limit */
     struct lk_store__lock lock;
 
     struct lk_store__conn writer;

@@ -287,6 +287,14 @@ static int merge(struct lk_store *store, const char *target, const char *patch, 
     return rc;
 }
 
+/* Each patch is small, but many of them add up. */
+static int check_growth(const struct lk_store *store, const char *old, const char *merged) {
+    const size_t n = strlen(merged);
+    return store->max_metadata > 0 && n > store->max_metadata && n > strlen(old)
+               ? lk_err(LK_EINVAL, "the metadata would have %zu bytes; the limit is %zu", n, store->max_metadata)
+               : 0;
+}
+
 int lk_store_patch(struct lk_store *store, const char *id, const char *merge_patch, int64_t *seq) {
     struct lk_buf patch = {0}, merged = {0};
     struct found old = {0};
@@ -298,7 +306,8 @@ int lk_store_patch(struct lk_store *store, const char *id, const char *merge_pat
         return lk_err(LK_EINVAL, "a merge patch is missing");
     if ((rc = check_object(store, merge_patch, "the merge patch", &patch)) < 0 ||
         (rc = find_or_refuse(store, id, 1, &old)) < 0 ||
-        (rc = merge(store, old.metadata, (const char *)patch.data, &merged)) < 0)
+        (rc = merge(store, old.metadata, (const char *)patch.data, &merged)) < 0 ||
+        (rc = check_growth(store, old.metadata, (const char *)merged.data)) < 0)
         goto done;
     if ((s = lk_store__statement(&store->writer, LK_SQL_PATCH)) == NULL) {
         rc = broke(store, store->writer.status);

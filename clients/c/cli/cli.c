@@ -2,7 +2,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -155,6 +157,32 @@ int cli_read_file(struct file_bytes *out, const char *path, size_t limit) {
 
 /* --- Files out ---------------------------------------------------------------------------------------------------- */
 
+/* What a signal that ends the program must not leave behind; a program writes one file. */
+static _Atomic(char *) unfinished;
+
+static void on_end(int number) {
+    const char *path = atomic_load(&unfinished);
+    if (path) {
+        unlink(path);
+    }
+    raise(number); /* SA_RESETHAND: as it would have ended without us */
+}
+
+static void watch_for_the_end(char *path) {
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction now, before;
+    memset(&now, 0, sizeof now);
+    now.sa_handler = on_end;
+    now.sa_flags = (int)SA_RESETHAND;
+    sigemptyset(&now.sa_mask);
+    atomic_store(&unfinished, path);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        if (sigaction(numbers[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN) { /* nohup stays in force */
+            sigaction(numbers[i], &now, NULL);
+        }
+    }
+}
+
 int out_open(struct out_file *out, const char *path) {
     memset(out, 0, sizeof *out);
     out->path = path;
@@ -169,6 +197,7 @@ int out_open(struct out_file *out, const char *path) {
         return 1;
     }
     snprintf(out->temporary, size, "%s.XXXXXX", path);
+    watch_for_the_end(out->temporary); /* before there is a file of that name */
     const int fd = mkstemp(out->temporary);
     if (fd >= 0) {
         const mode_t mask = umask(0);
@@ -182,6 +211,7 @@ int out_open(struct out_file *out, const char *path) {
             close(fd);
             unlink(out->temporary);
         }
+        atomic_store(&unfinished, NULL);
         free(out->temporary);
         memset(out, 0, sizeof *out);
         return 1;
@@ -210,6 +240,7 @@ int out_finish(struct out_file *out, int keep) {
             unlink(out->temporary);
             errno = error;
         }
+        atomic_store(&unfinished, NULL);
         free(out->temporary);
     }
     if (failed && keep) {

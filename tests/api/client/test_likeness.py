@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -441,6 +442,18 @@ class CatalogueCommands(Case):
         self.assertIn("incomplete", self.err)
         self.assertEqual(os.listdir(self.folder), [])
 
+    def test_export_that_is_interrupted_leaves_no_file(self):
+        self.catalogue.slow = 5
+        for number in (signal.SIGINT, signal.SIGTERM):
+            running = subprocess.Popen([LIKENESS, "export", self.path("all.tar"), "--server", self.server.url])
+            until = time.monotonic() + 20
+            while not os.listdir(self.folder) and time.monotonic() < until:
+                time.sleep(0.01)
+            self.assertEqual(len(os.listdir(self.folder)), 1)
+            running.send_signal(number)
+            self.assertEqual(running.wait(20), -number)
+            self.assertEqual(os.listdir(self.folder), [])
+
     def test_export_into_a_folder_that_is_not_there_fails_without_asking(self):
         self.run_likeness("export", self.path("no/where.tar"), code=1)
         self.assertEqual(self.catalogue.requests, [])
@@ -509,7 +522,7 @@ class Trouble(Case):
         self.run_likeness("model", env={"http_proxy": "http://127.0.0.1:1"})
 
     def test_an_address_that_is_none_is_wrong_usage(self):
-        for url in ("ftp://x", "http://", "nonsense://", "http://h/?q=1"):
+        for url in ("ftp://x", "http://", "nonsense://", "http://h/?q=1", "http:/127.0.0.1:1", "127.0.0.1:1"):
             self.run_likeness("model", "--server", url, code=2, server=False)
             self.assertIn("no server's URL", self.err)
 

@@ -128,6 +128,13 @@ def test_json():
             answer = s.curl("/items/x", data=body, method="PATCH", headers=JSON)
             assert answer.status == 400 and answer.code in ("invalid_json", "invalid_argument"), answer
         assert s.curl("/items/x").json()["metadata"] == {}
+
+        def patch(change):
+            return s.curl("/items/x", data=json.dumps(change).encode(), method="PATCH", headers=JSON)
+        assert patch({"a": "1" * 900}).status == 200
+        refused(patch({"b": "2" * 900}), 400, "invalid_argument")  # each is small, together they are not
+        assert list(s.curl("/items/x").json()["metadata"]) == ["a"]
+        assert patch({"a": None, "b": "2" * 900}).status == 200
         s.alive()
 
 

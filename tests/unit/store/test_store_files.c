@@ -184,6 +184,23 @@ static void a_second_writer_is_refused_until_the_first_has_gone(void) {
     fixture_close(&f);
 }
 
+static void a_second_writer_by_a_link_is_refused_too(void) {
+    struct fixture f;
+    struct lk_store *second;
+    char link[300];
+    LK_REQUIRE(fixture_open(&f) == 0);
+    snprintf(link, sizeof link, "%s/link.db", f.folder);
+    LK_REQUIRE(symlink("items.db", link) == 0);
+    LK_CHECK_INT(lk_store_open(&second, link, &hurried), LK_EBUSY);
+    lk_store_close(f.store);
+    f.store = NULL;
+    LK_CHECK_INT(lk_store_open(&second, link, NULL), 0);
+    LK_CHECK_INT(lk_store_open(&f.store, f.path, &hurried), LK_EBUSY);
+    lk_store_close(second);
+    LK_CHECK_INT(fixture_files(&f), 2); /* the catalogue and the link */
+    fixture_close(&f);
+}
+
 static void a_writer_that_is_about_to_go_is_waited_for(void) {
     struct fixture f;
     int ready[2];
@@ -404,6 +421,7 @@ static const struct lk_case cases[] = {
     LK_CASE(tables_that_are_not_a_catalogues_are_refused),
     LK_CASE(a_damaged_file_is_an_error_and_no_crash),
     LK_CASE(a_second_writer_is_refused_until_the_first_has_gone),
+    LK_CASE(a_second_writer_by_a_link_is_refused_too),
     LK_CASE(a_writer_that_is_about_to_go_is_waited_for),
     LK_CASE(the_lock_file_of_a_dead_process_means_nothing),
     LK_CASE(reading_only_creates_nothing_and_writes_nothing),
