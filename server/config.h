@@ -22,7 +22,8 @@ struct lk_config {
     const char *index;
     long long hnsw_m, hnsw_ef_construction, hnsw_ef_search, hnsw_unlinked, hnsw_threads;
     /* limits */
-    long long max_body_bytes, body_memory_bytes, decode_memory_bytes, max_pixels, max_images, max_json_values;
+    long long max_body_bytes, body_memory_bytes, answer_memory_bytes, decode_memory_bytes, max_pixels, max_images,
+        max_json_values;
     long long max_filter_bytes, max_filter_depth, max_filter_conditions;
     long long max_metadata_bytes, max_model_bytes, max_k, page_limit, queue, uploads, upload_images, connections,
         connections_per_address;

@@ -15,6 +15,7 @@ static const struct {
     [LK_API_INVALID_JSON] = {"invalid_json", 400},
     [LK_API_INVALID_MULTIPART] = {"invalid_multipart", 400},
     [LK_API_EMPTY_BODY] = {"empty_body", 400},
+    [LK_API_ANSWER_TOO_LARGE] = {"answer_too_large", 400},
     [LK_API_UNAUTHORIZED] = {"unauthorized", 401},
     [LK_API_FORBIDDEN] = {"forbidden", 403},
     [LK_API_CROSS_SITE] = {"cross_site", 403},

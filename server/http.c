@@ -19,6 +19,7 @@ int lk_http_open(struct lk_http **out, const struct lk_http_options *options, co
     http->listen_fd = -1;
     http->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     lk_budget_init(&http->bodies, (uint64_t)options->body_memory);
+    lk_budget_init(&http->answers, (uint64_t)options->answer_memory);
     pthread_mutex_init(&http->mutex, NULL);
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
@@ -89,6 +90,7 @@ void lk_http_close(struct lk_http *http) {
     if (http->wake_fd >= 0)
         close(http->wake_fd);
     lk_budget_destroy(&http->bodies);
+    lk_budget_destroy(&http->answers);
     pthread_cond_destroy(&http->changed);
     pthread_mutex_destroy(&http->mutex);
     free(http);

@@ -25,6 +25,7 @@ struct lk_http_options {
     int connections, connections_per_address; /* 0: no limit an address */
     int64_t max_body;                         /* bytes of a body that is collected */
     int64_t body_memory;                      /* bytes of all such bodies together */
+    int64_t answer_memory;                    /* bytes of all answers together, and what they are made of */
     double header_timeout, body_timeout, upload_timeout, answer_timeout, idle_timeout, request_timeout; /* seconds */
 };
 
@@ -91,7 +92,7 @@ const char *lk_http_deadline_name(enum lk_http_deadline deadline); /* "headers" 
 
 struct lk_http_stats {
     int connections;
-    uint64_t accepted, body_bytes; /* since the start; in memory now */
+    uint64_t accepted, body_bytes, answer_bytes; /* since the start; in memory now */
     uint64_t expired[LK_HTTP_DEADLINES];
 };
 void lk_request_http_stats(struct lk_request *r, struct lk_http_stats *out);
@@ -107,10 +108,17 @@ void lk_request_pause(struct lk_request *r);
 void lk_request_continue(struct lk_request *r);
 void lk_request_refuse(struct lk_request *r, const struct lk_fault *f);
 
+/* The answer and what it is made of take at least so many bytes from here on, until it was sent; small ones are free. Routes
+ * with large answers ask before they go on; lk_reply() asks for every body. LK_ELIMIT, LK_EBUSY: see
+ * lk_request_hold_fault(). */
+int lk_request_hold(struct lk_request *r, uint64_t bytes);
+int lk_request_hold_fault(struct lk_fault *f, int status);
+
 /* Sets a header of the answer; value is copied. Before the reply. At most 8. */
 void lk_reply_header(struct lk_request *r, const char *name, const char *value);
 
-/* The answer. Buffers are taken over (and zeroed); `type` is constant. */
+/* The answer. Buffers are taken over (and zeroed); `type` is constant. A body that answers in memory have no room for
+ * becomes the fault that says so. */
 void lk_reply(struct lk_request *r, unsigned status, const char *type, struct lk_buf *body);
 void lk_reply_static(struct lk_request *r, unsigned status, const char *type, const void *bytes, size_t n);
 void lk_reply_fault(struct lk_request *r, const struct lk_fault *f);

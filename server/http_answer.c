@@ -6,6 +6,11 @@
 #include "base/log.h"
 #include "http_internal.h"
 
+enum {
+    FREE_ANSWER = 16 << 10, /* bytes that nobody counts, so that usual answers take no lock */
+    ONE_OF = 4              /* a single answer may take this part of the memory of all */
+};
+
 static void answered(struct lk_request_private *p) {
     p->answered = 1;
     if (p->on_pool)
@@ -20,8 +25,37 @@ void lk_reply_header(struct lk_request *r, const char *name, const char *value) 
     snprintf(p->headers[p->n_headers++].value, sizeof p->headers[0].value, "%s", value);
 }
 
+int lk_request_hold(struct lk_request *r, uint64_t bytes) {
+    struct lk_request_private *p = r->http;
+    const uint64_t limit = (uint64_t)p->http->options.answer_memory;
+    if (bytes <= p->held || bytes <= FREE_ANSWER)
+        return 0;
+    if (bytes > limit / ONE_OF)
+        return lk_err(
+            LK_ELIMIT,
+            "the answer would take more than %llu bytes, 1/%d of what all answers may: ask for less at a time",
+            (unsigned long long)(limit / ONE_OF), ONE_OF);
+    if (!lk_budget_try(&p->http->answers, bytes - p->held))
+        return lk_err(LK_EBUSY, "the answers in memory reach their limit of %llu bytes", (unsigned long long)limit);
+    p->held = bytes;
+    return 0;
+}
+
+int lk_request_hold_fault(struct lk_fault *f, int status) {
+    return status == LK_ELIMIT ? lk_fault_set(f, LK_API_ANSWER_TOO_LARGE, NULL, "%s", lk_error())
+                               : lk_fault_from_status(f, status, NULL);
+}
+
 void lk_reply(struct lk_request *r, unsigned status, const char *type, struct lk_buf *body) {
     struct lk_request_private *p = r->http;
+    int rc = body ? lk_request_hold(r, body->size) : 0;
+    if (rc) {
+        struct lk_fault f = {0};
+        lk_request_hold_fault(&f, rc);
+        lk_buf_free(body);
+        lk_reply_fault(r, &f);
+        return;
+    }
     p->status = status;
     p->type = type;
     if (body) {

@@ -34,7 +34,7 @@ struct lk_http {
     int listen_fd, wake_fd, port;
     pthread_t thread;
     int thread_runs;
-    struct lk_budget bodies;
+    struct lk_budget bodies, answers;
     uint64_t id_seed;
     atomic_uint_fast64_t id_next;
     atomic_int draining, cut, stopping;
@@ -64,6 +64,7 @@ struct lk_request_private {
     unsigned status;
     const char *type;
     struct lk_buf bytes;
+    uint64_t held; /* bytes taken from the budget of answers */
     const void *fixed;
     size_t fixed_size;
     struct {

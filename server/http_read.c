@@ -20,6 +20,7 @@ void lk_request_http_stats(struct lk_request *r, struct lk_http_stats *out) {
     memcpy(out->expired, http->expired, sizeof out->expired);
     pthread_mutex_unlock(&http->mutex);
     out->body_bytes = lk_budget_used(&http->bodies);
+    out->answer_bytes = lk_budget_used(&http->answers);
 }
 
 int lk_request_gone(struct lk_request *r) {
@@ -289,6 +290,8 @@ void lk_http_request_free(struct lk_request_private *p, int sent) {
     if (p->r.let_go)
         p->r.let_go(&p->r);
     lk_budget_give(&http->bodies, p->reserved);
+    if (p->held)
+        lk_budget_give(&http->answers, p->held);
     lk_query_free(&p->r.query);
     lk_buf_free(&p->r.body);
     lk_buf_free(&p->bytes);

@@ -225,6 +225,7 @@ void lk_route_item_image(struct lk_request *r) {
 }
 
 #define FILTER_PAGE 512 /* items of one short transaction, when they are filtered */
+#define ITEM_BYTES 2048 /* an item's JSON takes at most, beside its metadata */
 
 struct page {
     struct lk_request *request;
@@ -250,7 +251,8 @@ static int page_item(void *arg, const struct lk_item *item) {
         return lk_err(LK_ECANCELLED, "the deadline passed while items were filtered");
     if (page->filter && ((rc = replace(&page->after, item->id)) || !lk_filter_match(page->filter, item->metadata)))
         return rc;
-    if (page->count == page->limit) {
+    if (page->count == page->limit || /* or what the memory of answers lets in */
+        (page->count && lk_request_hold(page->request, page->out.size + strlen(item->metadata) + ITEM_BYTES))) {
         page->more = 1;
         return 1;
     }

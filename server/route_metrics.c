@@ -48,6 +48,7 @@ static int write_connections(struct lk_buf *out, struct lk_request *r) {
     int rc;
     if ((rc = gauge(out, "likeness_http_connections", "Open connections", stats.connections)) ||
         (rc = gauge(out, "likeness_body_memory_bytes", "Bodies in memory", (double)stats.body_bytes)) ||
+        (rc = gauge(out, "likeness_answer_memory_bytes", "Large answers in memory", (double)stats.answer_bytes)) ||
         (rc = lk_metrics_write_one(out, "likeness_http_connections_accepted_total", "counter", "Connections accepted",
                                    NULL, (double)stats.accepted)) ||
         (rc = lk_buf_printf(out, "# HELP likeness_http_connections_expired_total Connections closed at a deadline\n"

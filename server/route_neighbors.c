@@ -9,6 +9,7 @@
 struct neighbors {
     struct lk_neighbors_queries asked;
     struct lk_embedding embedding;
+    uint64_t found; /* bytes of the findings, which the answer is made of */
 };
 
 static void neighbors_free(void *state) {
@@ -74,6 +75,12 @@ static int write_hits(struct lk_buf *out, const struct lk_findings *found, int w
     return rc ? rc : lk_json_raw(out, "]");
 }
 
+static int on_found(void *request, size_t bytes) {
+    struct lk_request *r = request;
+    struct neighbors *s = r->state;
+    return lk_request_hold(r, s->found += bytes);
+}
+
 /* What one query searches for, or why it cannot. */
 struct answer {
     struct lk_search search;
@@ -96,6 +103,7 @@ static int prepare(struct lk_request *r, const struct lk_neighbors_query *q, str
                                    .with_metadata = q->with_metadata,
                                    .deadline_ns = r->deadline_ns,
                                    .gone = lk_route_gone,
+                                   .found = on_found,
                                    .arg = r};
     if (q->picture != LK_NO_PICTURE) {
         a->fault = s->embedding.pictures[q->picture].fault;
@@ -150,7 +158,8 @@ static int write_answers(struct lk_request *r, const struct answer *answers, con
         return rc;
     for (size_t i = 0; i < s->asked.count && rc == 0; i++) {
         if ((s->asked.many && (rc = lk_json_raw(out, i ? ",{" : "{"))) ||
-            (rc = write_answer(&answers[i], &found[i], out)) || (s->asked.many && (rc = lk_json_raw(out, "}"))))
+            (rc = write_answer(&answers[i], &found[i], out)) || (s->asked.many && (rc = lk_json_raw(out, "}"))) ||
+            (rc = lk_request_hold(r, s->found + out->size)))
             return rc;
     }
     return rc ? rc : lk_json_raw(out, s->asked.many ? "]}\n" : "}\n");
@@ -183,7 +192,7 @@ static void answer_all(void *arg) {
     if (rc == LK_ECANCELLED)
         lk_fault_set(&fault, LK_API_DEADLINE_EXCEEDED, NULL, "%s", lk_error());
     else if (rc)
-        lk_fault_from_status(&fault, rc, NULL);
+        lk_request_hold_fault(&fault, rc);
     else if (f)
         fault = *f;
     for (size_t i = 0; i < n; i++) {

@@ -291,6 +291,13 @@ static int search_plain(const struct lk_search *s, struct lk_findings *out, size
     return rc;
 }
 
+static int tell(const struct lk_search *s, const struct lk_findings *f) {
+    size_t bytes = 0;
+    for (size_t i = 0; s->found && i < f->count; i++)
+        bytes += strlen(f->items[i].id) + (f->items[i].metadata ? strlen(f->items[i].metadata) : 0);
+    return s->found ? s->found(s->arg, bytes) : 0;
+}
+
 int lk_search_run(const struct lk_search *search, struct lk_findings *out) {
     *out = (struct lk_findings){0};
     int rc;
@@ -304,6 +311,8 @@ int lk_search_run(const struct lk_search *search, struct lk_findings *out) {
             rc = search_plain(search, out, &vanished);
         } while (rc == 0 && vanished && ++tries < VANISHED_RETRIES);
     }
+    if (rc == 0)
+        rc = tell(search, out);
     if (rc)
         lk_findings_free(out);
     return rc;
@@ -343,6 +352,8 @@ int lk_search_run_many(const struct lk_search *searches, size_t n, struct lk_fin
         if (rc == 0 && (vanished || searches[i].filter)) {
             lk_findings_free(&out[i]);
             rc = lk_search_run(&searches[i], &out[i]);
+        } else if (rc == 0) {
+            rc = tell(&searches[i], &out[i]);
         }
     }
     for (size_t i = 0; i < n; i++) {

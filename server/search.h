@@ -28,6 +28,9 @@ struct lk_search {
     int with_metadata;
     int64_t deadline_ns;    /* of lk_now_ns(); a filter's work ends there. 0: none */
     int (*gone)(void *arg); /* the client left; may be NULL */
+    /* Told the bytes of ids and metadata that were found, before the next of many searches; negative ends them all with
+     * that status. May be NULL. */
+    int (*found)(void *arg, size_t bytes);
     void *arg;
 };
 

@@ -1,6 +1,7 @@
 """Does every limit hold, is it named in the answer, and does the server go on afterwards?"""
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -200,6 +201,57 @@ def test_a_claimed_length_takes_no_memory():
             assert time.time() < end
             time.sleep(0.05)
         assert "likeness_body_memory_bytes 0\n" in s.curl("/metrics").body.decode()
+
+
+def heavy(s, items):
+    """Items with 60 kB of metadata each."""
+    for i in range(items):
+        assert s.curl(f"/items/heavy-{i:03}", data=png((i, 30, 10)), method="PUT").status == 201
+        assert s.curl(f"/items/heavy-{i:03}", data=json.dumps({"text": "x" * 60000}).encode(), method="PATCH",
+                      headers=JSON).status == 200
+
+
+def test_an_answer_of_too_many_bytes_is_refused_and_a_page_is_cut():
+    with Server("--answer-memory-bytes", "800000") as s:  # 200000 an answer
+        heavy(s, 5)
+        query = {"id": "heavy-000", "k": 4, "with_metadata": True}
+        refused(harness.ask(s, "/neighbors", query), 400, "answer_too_large", message="200000 bytes")
+        refused(harness.ask(s, "/neighbors", {"queries": [{**query, "k": 1}] * 4}), 400, "answer_too_large")
+        refused(s.curl("/neighbors?id=heavy-000&k=4&with_metadata=true&" +
+                       "filter=" + harness.quote('{"must":[{"key":"text","exists":true}]}')), 400, "answer_too_large")
+        assert len(harness.ask(s, "/neighbors", {**query, "with_metadata": False}).json()["neighbors"]) == 4
+        assert len(harness.ask(s, "/neighbors", {**query, "k": 1}).json()["neighbors"]) == 1
+        seen, after, pages = [], "", 0
+        while after is not None:
+            page = s.curl(f"/items?limit=5&after={after}").json()
+            seen += [item["id"] for item in page["items"]]
+            after, pages = page["next"], pages + 1
+            assert len(page["items"]) <= 3
+        assert seen == [f"heavy-{i:03}" for i in range(5)] and pages >= 2, (seen, pages)
+        harness.wait_until(lambda: "likeness_answer_memory_bytes 0\n" in s.curl("/metrics").body.decode())
+
+
+def test_answers_that_nobody_takes_fill_their_memory_and_no_more():
+    with Server("--answer-memory-bytes", "16M", "--no-log-requests") as s:
+        heavy(s, 60)  # 3.6 MB with all of them: found, and in the answer
+        target = "/items?limit=55"
+        held = []
+        for _ in range(4):
+            c = socket.socket()
+            c.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            c.connect(("127.0.0.1", s.port))
+            c.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            held.append(c)
+        harness.wait_until(lambda: float(re.search(r"likeness_answer_memory_bytes ([0-9.e+]+)",
+                                                   s.curl("/metrics").body.decode()).group(1)) > 13e6)
+        query = {"id": "heavy-000", "k": 33, "with_metadata": True}
+        answer = harness.ask(s, "/neighbors", query)
+        refused(answer, 429, "overloaded", message="answers in memory")
+        assert int(answer.headers["retry-after"]) >= 1
+        assert harness.ask(s, "/neighbors", {**query, "with_metadata": False}).status == 200  # what is small goes on
+        for c in held:
+            c.close()
+        harness.wait_until(lambda: harness.ask(s, "/neighbors", query).status == 200)
 
 
 def test_bodies_of_every_size_arrive_whole():
