@@ -109,16 +109,14 @@ void lk_request_continue(struct lk_request *r);
 void lk_request_refuse(struct lk_request *r, const struct lk_fault *f);
 
 /* The answer and what it is made of take at least so many bytes from here on, until it was sent; small ones are free. Routes
- * with large answers ask before they go on; lk_reply() asks for every body. LK_ELIMIT, LK_EBUSY: see
- * lk_request_hold_fault(). */
+ * whose answers can be large ask while they write. LK_ELIMIT, LK_EBUSY: see lk_request_hold_fault(). */
 int lk_request_hold(struct lk_request *r, uint64_t bytes);
 int lk_request_hold_fault(struct lk_fault *f, int status);
 
 /* Sets a header of the answer; value is copied. Before the reply. At most 8. */
 void lk_reply_header(struct lk_request *r, const char *name, const char *value);
 
-/* The answer. Buffers are taken over (and zeroed); `type` is constant. A body that answers in memory have no room for
- * becomes the fault that says so. */
+/* The answer. Buffers are taken over (and zeroed); `type` is constant. */
 void lk_reply(struct lk_request *r, unsigned status, const char *type, struct lk_buf *body);
 void lk_reply_static(struct lk_request *r, unsigned status, const char *type, const void *bytes, size_t n);
 void lk_reply_fault(struct lk_request *r, const struct lk_fault *f);

@@ -48,14 +48,6 @@ int lk_request_hold_fault(struct lk_fault *f, int status) {
 
 void lk_reply(struct lk_request *r, unsigned status, const char *type, struct lk_buf *body) {
     struct lk_request_private *p = r->http;
-    int rc = body ? lk_request_hold(r, body->size) : 0;
-    if (rc) {
-        struct lk_fault f = {0};
-        lk_request_hold_fault(&f, rc);
-        lk_buf_free(body);
-        lk_reply_fault(r, &f);
-        return;
-    }
     p->status = status;
     p->type = type;
     if (body) {

@@ -7,6 +7,8 @@
 #include "base/err.h"
 #include "pictures.h"
 
+#define NUMBER_BYTES 16 /* of a number and its text */
+
 enum output { AS_JSON, AS_FLOATS, AS_NPY };
 
 struct embed {
@@ -114,10 +116,14 @@ static void embedded(void *arg) {
     }
     static const char *const types[] = {"application/json", "application/octet-stream", "application/x-npy"};
     struct lk_buf out = {0};
-    int rc = s->output == AS_JSON ? write_json(s, r, &out) : write_binary(s, r, &out);
+    struct lk_fault f = {0};
+    int rc = lk_request_hold(r, e->count * (size_t)e->targets[0]->dim * NUMBER_BYTES);
+    if (rc == 0)
+        rc = s->output == AS_JSON ? write_json(s, r, &out) : write_binary(s, r, &out);
     if (rc) {
         lk_buf_free(&out);
-        lk_reply_failed(r, rc);
+        lk_request_hold_fault(&f, rc);
+        lk_reply_fault(r, &f);
     } else {
         lk_reply(r, 200, types[s->output], &out);
     }

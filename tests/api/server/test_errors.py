@@ -359,6 +359,13 @@ def test_readiness_while_draining():
         held.close()
 
 
+def test_an_answer_without_room():  # its limits are the question of test_limits.py
+    with Server("--answer-memory-bytes", "64k") as s:
+        body = json.dumps({"images": [harness.b64(CAT)] * 20}).encode()
+        assert s.curl("/embed", data=body, headers=JSON).code == "answer_too_large"
+        s.alive()
+
+
 def test_idle_connections_do_not_hold_up_a_stop():
     with Server("--drain-seconds", "60", "--idle-timeout-seconds", "600") as s:
         kept = [s.connection() for _ in range(3)]

@@ -212,13 +212,14 @@ def heavy(s, items):
 
 
 def test_an_answer_of_too_many_bytes_is_refused_and_a_page_is_cut():
-    with Server("--answer-memory-bytes", "800000") as s:  # 200000 an answer
+    with Server("--answer-memory-bytes", "800000", "--max-images", "200") as s:  # 200000 an answer
         heavy(s, 5)
         query = {"id": "heavy-000", "k": 4, "with_metadata": True}
         refused(harness.ask(s, "/neighbors", query), 400, "answer_too_large", message="200000 bytes")
         refused(harness.ask(s, "/neighbors", {"queries": [{**query, "k": 1}] * 4}), 400, "answer_too_large")
         refused(s.curl("/neighbors?id=heavy-000&k=4&with_metadata=true&" +
                        "filter=" + harness.quote('{"must":[{"key":"text","exists":true}]}')), 400, "answer_too_large")
+        refused(harness.ask(s, "/embed", {"images": [b64(CAT)] * 128 + [b64(CAT)] * 70}), 400, "answer_too_large")
         assert len(harness.ask(s, "/neighbors", {**query, "with_metadata": False}).json()["neighbors"]) == 4
         assert len(harness.ask(s, "/neighbors", {**query, "k": 1}).json()["neighbors"]) == 1
         seen, after, pages = [], "", 0
