@@ -1,7 +1,7 @@
 /* JSON for the routes. Writing is our own, straight into a buffer; reading is Jansson's, bounded before it begins: a
  * value of Jansson's takes tens of bytes for as little as two in the text, so the number of values is limited too.
- * Route files and index_file.c include Jansson's header through this one; nobody else
- * does. */
+ * Vectors are taken out before (json_vectors.h). Route files and index_file.c include Jansson's header through this one;
+ * nobody else does. */
 #ifndef LK_SERVER_JSON_H
 #define LK_SERVER_JSON_H
 

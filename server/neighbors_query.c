@@ -6,11 +6,13 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "json_vectors.h"
 
 struct reader {
     const struct lk_neighbors_limits *limits;
     struct lk_neighbors_queries *out;
     struct lk_fault *f;
+    struct lk_json_vectors taken; /* count 0: the vectors are in the JSON */
 };
 
 static const struct lk_neighbors_query plain = {.k = 10, .min_score = -2, .with_metadata = 1, .picture = LK_NO_PICTURE};
@@ -26,14 +28,13 @@ int lk_neighbors_queries_open(struct lk_neighbors_queries *q, size_t n) {
 }
 
 void lk_neighbors_queries_close(struct lk_neighbors_queries *q) {
-    for (size_t i = 0; i < q->count; i++) {
+    for (size_t i = 0; i < q->count; i++)
         free(q->queries[i].id);
-        free(q->queries[i].vector);
-    }
     for (size_t i = 0; i < q->n_filters; i++)
         lk_filter_close(q->filters[i]);
     free(q->queries);
     free(q->filters);
+    free(q->vectors);
     lk_pictures_free(&q->pictures);
     *q = (struct lk_neighbors_queries){0};
 }
@@ -94,27 +95,38 @@ static int read_options(struct reader *r, const json_t *object, const char *pref
     return 0;
 }
 
-static int read_vector(struct reader *r, const json_t *array, const char *param, struct lk_neighbors_query *q) {
-    size_t dim = r->limits->dim, i;
-    if (!json_is_array(array) || json_array_size(array) != dim)
-        return lk_fault_set(r->f, LK_API_INVALID_ARGUMENT, param, "%s has to be an array of %zu numbers", param, dim);
-    q->vector = lk_calloc(dim, sizeof *q->vector);
-    double sum = 0;
+static int read_numbers(struct reader *r, const json_t *array, const char *param, double *numbers, float *vector) {
+    size_t i;
     json_t *v;
-    if (!q->vector)
-        return lk_fault_from_status(r->f, LK_ENOMEM, NULL);
     json_array_foreach(array, i, v) {
         if (!json_is_number(v))
             return lk_fault_set(r->f, LK_API_INVALID_ARGUMENT, param, "%s[%zu] is no number", param, i);
-        double x = json_number_value(v);
-        sum += x * x;
+        numbers[i] = json_number_value(v);
     }
-    double length = sqrt(sum);
-    if (!isfinite(length) || !(length > 1e-30))
-        return lk_fault_set(r->f, LK_API_INVALID_ARGUMENT, param, "%s has no length, or too much", param);
-    json_array_foreach(array, i, v)
-        q->vector[i] = (float)(json_number_value(v) / length);
-    return 0;
+    return lk_json_vector_unit(vector, numbers, r->limits->dim)
+               ? lk_fault_set(r->f, LK_API_INVALID_ARGUMENT, param, "%s has no length, or too much", param)
+               : 0;
+}
+
+static int read_vector(struct reader *r, const json_t *value, const char *param, struct lk_neighbors_query *q) {
+    struct lk_neighbors_queries *out = r->out;
+    const size_t dim = r->limits->dim;
+    if (r->taken.count) { /* all of them are */
+        q->vector = out->vectors + (size_t)json_integer_value(value) * dim;
+        return 0;
+    }
+    if (!json_is_array(value) || json_array_size(value) != dim)
+        return lk_fault_set(r->f, LK_API_INVALID_ARGUMENT, param, "%s has to be an array of %zu numbers", param, dim);
+    if (!out->vectors && !(out->vectors = lk_calloc(out->count * dim, sizeof *out->vectors)))
+        return lk_fault_from_status(r->f, LK_ENOMEM, NULL);
+    double *numbers = lk_calloc(dim, sizeof *numbers);
+    if (!numbers)
+        return lk_fault_from_status(r->f, LK_ENOMEM, NULL);
+    float *vector = out->vectors + (size_t)(q - out->queries) * dim;
+    int rc = read_numbers(r, value, param, numbers, vector);
+    free(numbers);
+    q->vector = vector;
+    return rc;
 }
 
 /* One query object, which holds exactly one of image, vector and id. */
@@ -179,20 +191,44 @@ static int read_queries(struct reader *r, const json_t *body, const json_t *list
     return rc;
 }
 
+/* The body's object. Its vectors are taken out when that is possible, and what is no JSON without them is read with them,
+ * for the sake of its fault. */
+static int parse(struct reader *r, json_t **object, const void *body, size_t n) {
+    const struct lk_neighbors_limits *limits = r->limits;
+    int rc = lk_json_vectors_take(&r->taken, body, n, limits->dim, limits->max_queries);
+    if (rc)
+        return lk_fault_from_status(r->f, rc, NULL);
+    const size_t values = r->taken.count * limits->dim; /* that the text has not any more */
+    *object = NULL;
+    if (r->taken.count && values < limits->max_json_values)
+        rc = lk_json_parse_object(object, r->taken.text.data, r->taken.text.size, limits->max_json_values - values,
+                                  NULL, r->f);
+    lk_buf_free(&r->taken.text);
+    if (*object) {
+        r->out->vectors = r->taken.vectors;
+        r->taken.vectors = NULL;
+        return 0;
+    }
+    lk_json_vectors_close(&r->taken);
+    *r->f = (struct lk_fault){0};
+    return lk_json_parse_object(object, body, n, limits->max_json_values, NULL, r->f);
+}
+
 int lk_neighbors_parse(struct lk_neighbors_queries *out, const void *body, size_t n,
                        const struct lk_neighbors_limits *limits, struct lk_fault *f) {
     struct reader r = {.limits = limits, .out = out, .f = f};
     json_t *object;
-    int rc = lk_json_parse_object(&object, body, n, limits->max_json_values, NULL, f);
-    if (rc)
-        return rc;
-    const json_t *list = json_object_get(object, "queries");
-    if (list)
-        rc = read_queries(&r, object, list);
-    else if ((rc = lk_neighbors_queries_open(out, 1)))
-        rc = lk_fault_from_status(f, rc, NULL);
-    else
-        rc = read_query(&r, object, "", &out->queries[0]);
-    json_decref(object);
+    int rc = parse(&r, &object, body, n);
+    if (rc == 0) {
+        const json_t *list = json_object_get(object, "queries");
+        if (list)
+            rc = read_queries(&r, object, list);
+        else if ((rc = lk_neighbors_queries_open(out, 1)))
+            rc = lk_fault_from_status(f, rc, NULL);
+        else
+            rc = read_query(&r, object, "", &out->queries[0]);
+        json_decref(object);
+    }
+    lk_json_vectors_close(&r.taken);
     return rc;
 }

@@ -16,14 +16,15 @@ struct lk_neighbors_query {
     int with_metadata;
     const struct lk_filter *filter; /* owned by the queries; NULL: none */
     char *id;                       /* owned; NULL unless by id */
-    float *vector;                  /* owned, unit length; NULL unless by vector */
+    const float *vector;            /* the queries', unit length; NULL unless by vector */
     size_t picture;                 /* its number among the pictures, or LK_NO_PICTURE */
 };
 
 struct lk_neighbors_queries {
     struct lk_neighbors_query *queries; /* owned */
     size_t count;
-    int many; /* "queries" was given: results, and faults in their places */
+    int many;       /* "queries" was given: results, and faults in their places */
+    float *vectors; /* what the queries' vectors point to, owned */
     struct lk_pictures pictures;
     struct lk_filter **filters; /* [n_filters], owned */
     size_t n_filters;

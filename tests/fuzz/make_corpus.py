@@ -49,7 +49,13 @@ seeds("neighbors", [
     text({"queries": [{"id": "x"}, {"vector": VECTOR, "k": 1, "filter": FILTERS[2]}, {"image": "%%%"}], "k": 7,
           "filter": FILTERS[3]}),
     text({"vector": [0, 0, 0, 0]}), text({"vector": [1e300] * 4}), text({"id": "x", "generation": 2}), text({"queries": []}),
-    text({"id": "\u0001"}), "{", "[]", '{"id":"a","id":"b"}', '{"id":"\\ud800"}', "[" * 300])
+    text({"id": "\u0001"}), "{", "[]", '{"id":"a","id":"b"}', '{"id":"\\ud800"}', "[" * 300,
+    ' { "vector" :\t[ -0 ,\n1.2345678e-5,\r0.12345678901234567 ,12345678901234567890e-22] , "k" : 2 }',
+    '{"vector":[1,2,3,9223372036854775807]}', '{"vector":[1,2,3,1e400]}', '{"vector":[1,2,03,4]}', '{"vector":[1,2,3,4,]}',
+    '{"vector":[1,2,3]}', '{"vector":[1,2,3,4]e1}', '{"vector":[1,2,3,4],"vec\\u0074or":0}', '{"vector":0}',
+    '{"queries":[{"vector":[1,2,3,4]},{"vector":[0.1,0.2,0.3,0.4],"filter":{"must":[{"key":"vector","match":"vector"}]}}]}',
+    '{"queries":[{"vector":[1,2,3,4]},{"vector":1}]}', '{"queries":{"a":{"vector":[1,2,3,4]}}}',
+    '{"id":"\\"vector\\":[1,2,3,4]"}'])
 
 seeds("embed", [
     text({"images": [PNG]}), text({"images": ["data:image/png;base64," + PNG, PNG[:-2], "data:,x", ""]}), text({"images": []}),
