@@ -67,11 +67,13 @@ int lk_http_drain(struct lk_http *http, double drain_seconds, int (*impatient)(v
     pthread_mutex_lock(&http->mutex);
     while (http->n_connections > 0 && lk_now_ns() < end && !(impatient && impatient(arg)))
         wait_a_little(http);
-    int left = http->suspended;
     atomic_store(&http->cut, 1);
     int64_t patience = lk_now_ns() + 1000000000; /* for answers that are on their way */
     while (http->suspended > 0 || (http->n_connections > 0 && lk_now_ns() < patience))
         wait_a_little(http);
+    int left = http->let_go;
+    for (const struct lk_http_connection *c = http->connections; c; c = c->next)
+        left += c->current != NULL;
     pthread_mutex_unlock(&http->mutex);
     return left;
 }

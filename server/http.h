@@ -81,8 +81,8 @@ int lk_http_port(const struct lk_http *http);
 int lk_request_draining(const struct lk_request *r);
 
 /* Stops accepting, answers what was received (connections are told to close), waits for that at most drain_seconds, then
- * lets go of requests that still wait (503), and stops. Returns the number of those. impatient (may be NULL) is asked now
- * and then, and ends the waiting by returning 1. */
+ * lets go of requests that still wait (503), and stops. Returns how many did not get what they asked for. impatient (may be
+ * NULL) is asked now and then, and ends the waiting by returning 1. */
 int lk_http_drain(struct lk_http *http, double drain_seconds, int (*impatient)(void *arg), void *arg);
 void lk_http_close(struct lk_http *http); /* after lk_http_drain; NULL is fine */
 

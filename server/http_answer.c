@@ -85,6 +85,7 @@ void lk_reply_fault(struct lk_request *r, const struct lk_fault *f) {
     if (lk_fault_body(&body, f))
         lk_buf_clear(&body);
     unsigned status = lk_api_http_status(f->error);
+    p->refused = f->error == LK_API_DRAINING && atomic_load(&p->http->cut);
     if (status >= 500 && !lk_request_gone(r)) /* who left does not need an answer, nor the log a line */
         lk_log_warn("id=%s %s: %s", r->id, lk_api_code(f->error), f->message);
     if (status == 429 || status == 503) {

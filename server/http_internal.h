@@ -44,6 +44,7 @@ struct lk_http {
     struct lk_http_connection *connections; /* list */
     int n_connections;                      /* accepted and not yet closed */
     int suspended;                          /* requests that somebody works on */
+    int let_go;                             /* requests that ended without what they asked for, since we stop */
     uint64_t accepted, expired[LK_HTTP_DEADLINES];
 };
 
@@ -55,6 +56,7 @@ struct lk_request_private {
     char *target; /* as received */
     char method[16];
     int begun, completed, on_pool, answered, queued;
+    int refused; /* answered that the server stops, after the end of its patience */
     atomic_int paused, gone; /* gone: it was seen that the client closed its side */
     int discard;
     uint64_t length, received, reserved; /* bytes of the body: announced, or 0; come; taken from the budget */

@@ -271,6 +271,7 @@ struct lk_request_private *lk_http_request_new(struct lk_http *http, struct lk_h
 void lk_http_request_free(struct lk_request_private *p, int sent) {
     struct lk_http *http = p->http;
     pthread_mutex_lock(&http->mutex);
+    http->let_go += atomic_load(&http->cut) && (sent ? p->refused : p->conn->expired || p->fill_failed);
     p->conn->phase = LK_HTTP_WAITING;
     p->conn->current = NULL;
     p->conn->since_ns = lk_now_ns();

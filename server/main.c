@@ -84,7 +84,7 @@ static int serve(const struct lk_config *config, const sigset_t *stop) {
             lk_log_info("stopping: finishing what was begun");
             int left = lk_http_drain(http, config->drain_seconds, told_again, (void *)(uintptr_t)stop);
             if (left)
-                lk_log_warn("%d requests were let go", left);
+                lk_log_warn("%d request%s let go", left, left == 1 ? " was" : "s were");
         }
     }
     if (rc)

@@ -391,6 +391,26 @@ def test_a_stop_that_waits_too_long_lets_go():
         answer = parse(held.recv(65536))
         assert answer.status == 503 and answer.code == "draining"
         held.close()
+        assert "1 request was let go" in s.log(), s.log()
+
+
+def test_a_stop_that_answers_all_says_so():
+    for _ in range(4):
+        with Server("--drain-seconds", "60", "--pool-threads", "4") as s:
+            held = [socket.create_connection(("127.0.0.1", s.port)) for _ in range(24)]
+            for c in held:
+                c.sendall(b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(CAT) + CAT[:-1])
+            time.sleep(0.2)
+            s.process.terminate()
+            for c in held:
+                c.sendall(CAT[-1:])
+            for c in held:
+                got = b""
+                while piece := c.recv(65536):
+                    got += piece
+                assert parse(got).status == 200
+                c.close()
+            assert s.stop() == 0 and "let go" not in s.log(), s.log()
 
 
 def test_a_second_signal_ends_the_patience():
