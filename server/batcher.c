@@ -324,9 +324,10 @@ static void wake(struct lk_batch_entry *entry, int status, const char *error) {
 }
 
 /* NOLINTNEXTLINE(readability-non-const-parameter): the batcher writes through the entry */
-int lk_batcher_embed(struct lk_batcher *batcher, const uint8_t *pixels, float *vector) {
+int lk_batcher_embed(struct lk_batcher *batcher, const uint8_t *pixels, float *vector, int64_t deadline_ns) {
     struct waiter w = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
-    struct lk_batch_entry entry = {.pixels = pixels, .vector = vector, .done = wake, .arg = &w};
+    struct lk_batch_entry entry = {
+        .pixels = pixels, .vector = vector, .deadline_ns = deadline_ns, .done = wake, .arg = &w};
     int rc = lk_batcher_submit(batcher, &entry);
     if (rc)
         return rc;

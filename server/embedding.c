@@ -118,6 +118,14 @@ void lk_embedding_close(struct lk_embedding *e) {
     e->count = 0;
 }
 
+static int is_late(int64_t deadline_ns) { return deadline_ns && lk_now_ns() >= deadline_ns; }
+
+/* Of a queue that is full; it empties by itself. */
+static void pause_a_little(void) {
+    const struct timespec pause = {.tv_nsec = 2000000};
+    nanosleep(&pause, NULL);
+}
+
 /* One more picture or job is finished. The last one calls done(), on the pool when we are not there (here = 0). Jobs
  * count too, so that none of them outlives the embedding. */
 static void finish(struct lk_embedding *e, int here) {
@@ -150,7 +158,7 @@ static void entry_done(struct lk_batch_entry *entry, int status, const char *err
     if (entry == &p->entries[1]) {
         if (status)
             p->vectors[1] = NULL;
-    } else if (status == LK_ECANCELLED && e->deadline_ns && lk_now_ns() >= e->deadline_ns) {
+    } else if (status == LK_ECANCELLED && is_late(e->deadline_ns)) {
         lk_fault_set(&p->fault, LK_API_DEADLINE_EXCEEDED, NULL, "%s", error);
     } else if (status == LK_ECANCELLED) {
         lk_fault_set(&p->fault, LK_API_DRAINING, NULL, "%s", error);
@@ -196,7 +204,7 @@ static int reserve(struct lk_embedding *e, struct lk_picture *p) {
  * them; the others took all when they began. */
 static int take_place(struct lk_embedding *e, struct lk_picture *p) {
     int rc = 0;
-    if (e->deadline_ns && lk_now_ns() >= e->deadline_ns)
+    if (is_late(e->deadline_ns))
         rc = lk_fault_set(&p->fault, LK_API_DEADLINE_EXCEEDED, NULL, "the deadline passed before decoding");
     else if (e->gone && e->gone(e->arg))
         rc = lk_fault_set(&p->fault, LK_API_DRAINING, NULL, "the client left");
@@ -204,12 +212,10 @@ static int take_place(struct lk_embedding *e, struct lk_picture *p) {
         int got = reserve(e, p);
         if (got == 0)
             break;
-        if (got != LK_ELIMIT || (e->deadline_ns && lk_now_ns() >= e->deadline_ns)) {
+        if (got != LK_ELIMIT || is_late(e->deadline_ns))
             rc = refused(&p->fault, got);
-        } else {
-            struct timespec pause = {.tv_nsec = 2000000};
-            nanosleep(&pause, NULL);
-        }
+        else
+            pause_a_little();
     }
     if (rc)
         give_places_back(e, p);
@@ -267,13 +273,19 @@ static int decode_and_submit(struct lk_embedding *e, struct lk_picture *p) {
     return 0;
 }
 
-int lk_picture_embed(struct lk_picture *p, struct lk_generation *g, float *vector) {
+int lk_picture_embed(struct lk_picture *p, struct lk_generation *g, float *vector, int64_t deadline_ns) {
     uint8_t *pixels = lk_calloc(square_bytes(g), 1);
     struct square square = {pixels, g->resize, g->side};
     int rc = pixels ? decode(g->work, p, &square, 1) : lk_fault_from_status(&p->fault, LK_ENOMEM, NULL);
-    if (rc == 0 && (rc = lk_batcher_embed(g->batcher, pixels, vector)))
-        rc = rc == LK_ELIMIT || rc == LK_ECANCELLED ? refused(&p->fault, rc)
-                                                    : lk_fault_from_status(&p->fault, rc, NULL);
+    if (rc == 0) {
+        while ((rc = lk_batcher_embed(g->batcher, pixels, vector, deadline_ns)) == LK_ELIMIT && !is_late(deadline_ns))
+            pause_a_little();
+        if ((rc == LK_ELIMIT || rc == LK_ECANCELLED) && is_late(deadline_ns))
+            rc = lk_fault_set(&p->fault, LK_API_DEADLINE_EXCEEDED, NULL, "%s",
+                              rc == LK_ELIMIT ? "the deadline passed while the queue was full" : lk_error());
+        else if (rc)
+            rc = rc == LK_ECANCELLED ? refused(&p->fault, rc) : lk_fault_from_status(&p->fault, rc, NULL);
+    }
     free(pixels);
     return rc;
 }

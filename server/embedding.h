@@ -58,8 +58,8 @@ void lk_embedding_close(struct lk_embedding *e); /* accepts a zeroed one; not be
 /* 1: the fault lies in the picture, so it stands in its place among many; 0: in the server, so the request fails. */
 int lk_fault_is_pictures(const struct lk_fault *f);
 
-/* One picture, now: decodes on the calling thread and waits for its vector, vector[g->dim]. Sets the fault, or media type
- * and sizes. Not on the batcher's thread. */
-int lk_picture_embed(struct lk_picture *p, struct lk_generation *g, float *vector);
+/* One picture, now: decodes on the calling thread and waits for its vector, vector[g->dim], and until the deadline (0: none)
+ * for a place in a full queue. Sets the fault, or media type and sizes. Not on the batcher's thread. */
+int lk_picture_embed(struct lk_picture *p, struct lk_generation *g, float *vector, int64_t deadline_ns);
 
 #endif

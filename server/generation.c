@@ -68,7 +68,7 @@ int lk_generation_check(struct lk_generation *g) {
     int rc = pixels && vector ? 0 : LK_ENOMEM;
     if (rc == 0) {
         lk_generation_canary(g, pixels);
-        rc = lk_batcher_embed(g->batcher, pixels, vector);
+        rc = lk_batcher_embed(g->batcher, pixels, vector, 0);
     }
     free(pixels);
     free(vector);

@@ -56,7 +56,7 @@ struct lk_request_private {
     char *target; /* as received */
     char method[16];
     int begun, completed, on_pool, answered, queued;
-    int refused; /* answered that the server stops, after the end of its patience */
+    int refused;             /* answered that the server stops, after the end of its patience */
     atomic_int paused, gone; /* gone: it was seen that the client closed its side */
     int discard;
     uint64_t length, received, reserved; /* bytes of the body: announced, or 0; come; taken from the budget */

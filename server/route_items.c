@@ -55,8 +55,9 @@ static void changed(void *arg) {
     struct change *s = r->state;
     const struct lk_write *w = &s->write;
     if (w->status) {
-        lk_err(w->status, "%s", w->error);
-        lk_reply_status(r, w->status, w->status == LK_ENOTFOUND ? "id" : NULL);
+        struct lk_fault f = {0};
+        lk_write_fault(&f, w);
+        lk_reply_fault(r, &f);
         return;
     }
     if (w->kind == LK_WRITE_DELETE) {
@@ -85,6 +86,7 @@ static void written(struct lk_write *write) { /* on the writer's thread */
 static void submit(struct lk_request *r) {
     struct change *s = r->state;
     s->write.stages = &r->stages;
+    s->write.deadline_ns = r->deadline_ns;
     s->write.done = written;
     lk_writer_submit(lk_request_collection(r)->writer, &s->write);
 }

@@ -196,10 +196,8 @@ static void group_written(void *arg) {
     struct upload *u = arg;
     for (size_t i = 0; i < u->complete; i++) {
         struct item *item = &u->items[i];
-        if (!item->fault.error && item->write.status) {
-            lk_err(item->write.status, "%s", item->write.error);
-            lk_fault_from_status(&item->fault, item->write.status, NULL);
-        }
+        if (!item->fault.error && item->write.status)
+            lk_write_fault(&item->fault, &item->write);
         if (u->rc == 0)
             u->rc = write_line(u, item);
     }
@@ -240,6 +238,7 @@ static void group_embedded(void *arg) {
                                         .image_bytes = p->size,
                                         .width = p->width,
                                         .height = p->height,
+                                        .deadline_ns = u->deadline_ns,
                                         .done = one_written,
                                         .arg = u};
         for (int t = 0; t < LK_EMBEDDING_TARGETS; t++) {

@@ -204,4 +204,11 @@ int lk_reply_generation(struct lk_request *r, struct lk_buf *out) {
     return lk_buf_printf(out, ",\"generation\":%lld", (long long)s->generation);
 }
 
+void lk_write_fault(struct lk_fault *f, const struct lk_write *w) {
+    if (w->status == LK_ECANCELLED)
+        lk_fault_set(f, LK_API_DEADLINE_EXCEEDED, NULL, "%s", w->error);
+    else
+        lk_fault_from_status(f, lk_err(w->status, "%s", w->error), w->status == LK_ENOTFOUND ? "id" : NULL);
+}
+
 int lk_route_gone(void *request) { return lk_request_gone(request); }

@@ -106,6 +106,9 @@ int lk_reply_generation(struct lk_request *r, struct lk_buf *out);
 /* The same without the JSON. */
 void lk_reply_generation_header(struct lk_request *r);
 
+/* The fault of a write that failed. */
+void lk_write_fault(struct lk_fault *f, const struct lk_write *w);
+
 /* lk_request_gone() in the shape of lk_embedding.gone. */
 int lk_route_gone(void *request);
 /* Answers 500 after memory ran out, or what lk_error() says for `rc`. */

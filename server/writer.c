@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/buf.h"
 #include "base/err.h"
@@ -45,24 +44,17 @@ static const float *vector_in(const struct lk_write *w, const struct lk_generati
     return NULL;
 }
 
-/* Embeds what was on its way here when the generation came: a handful of pictures, once a switch. */
+/* Embeds what was on its way here when the generation came: a handful of pictures, once a switch. A full queue is waited
+ * for, as long as the write may take. */
 static int make_vector(struct lk_write *w, struct lk_generation *g, int slot) {
     struct lk_picture p = {.bytes = w->image, .size = w->image_bytes};
     if (!(w->made[slot] = lk_calloc((size_t)g->dim, sizeof(float))))
         return LK_ENOMEM;
-    int rc;
-    /* A full queue is waited for: without a vector the item would not be found after the switch. It empties by itself. */
-    while ((rc = lk_picture_embed(&p, g, w->made[slot])) && p.fault.error == LK_API_OVERLOADED) {
-        struct timespec pause = {.tv_nsec = 2000000};
-        nanosleep(&pause, NULL);
-        p.fault = (struct lk_fault){0};
-    }
-    if (rc) {
-        free(w->made[slot]);
-        w->made[slot] = NULL;
-        return lk_err(LK_EFAIL, "%s", p.fault.message);
-    }
-    return 0;
+    if (lk_picture_embed(&p, g, w->made[slot], w->deadline_ns) == 0)
+        return 0;
+    free(w->made[slot]);
+    w->made[slot] = NULL;
+    return lk_err(p.fault.error == LK_API_DEADLINE_EXCEEDED ? LK_ECANCELLED : LK_EFAIL, "%s", p.fault.message);
 }
 
 static const float *vector_for(struct lk_write *w, struct lk_generation *g, int slot) {
@@ -70,7 +62,8 @@ static const float *vector_for(struct lk_write *w, struct lk_generation *g, int 
     return v ? v : w->made[slot];
 }
 
-/* Before the transaction, since it takes long. What cannot be embedded in the generation that serves is not stored. */
+/* Before the transaction, since it takes long. What cannot be embedded in the generation that serves is not stored; nor is
+ * what the coming one has no time for: without its vector it would not be found after the switch. */
 static void make_vectors(struct lk_write *group, struct lk_generation *const generations[2]) {
     for (struct lk_write *w = group; w; w = w->next) {
         w->status = 0;
@@ -78,7 +71,7 @@ static void make_vectors(struct lk_write *group, struct lk_generation *const gen
             if (!generations[i] || vector_in(w, generations[i]))
                 continue;
             int rc = make_vector(w, generations[i], i);
-            if (rc && i == 0)
+            if (rc && (i == 0 || rc == LK_ECANCELLED))
                 keep_error(w, rc);
             else if (rc)
                 lk_log_warn("item \"%s\" has no vector of the coming model: %s", w->id, lk_error());

@@ -314,7 +314,7 @@ static void a_broken_engine_is_out_of_service(void) {
     pthread_mutex_lock(&fake.mutex);
     fake.fails = 1;
     pthread_mutex_unlock(&fake.mutex);
-    LK_CHECK_INT(lk_batcher_embed(s.batcher, a[0].pixels, vector), LK_EFAIL);
+    LK_CHECK_INT(lk_batcher_embed(s.batcher, a[0].pixels, vector, 0), LK_EFAIL);
     LK_CHECK_HOLDS(lk_error(), "told to fail");
     LK_CHECK_INT(lk_batcher_submit(s.batcher, &a[1].entry), LK_EFAIL);
     LK_CHECK_HOLDS(lk_error(), "out of service");
@@ -348,7 +348,7 @@ static void *embed_many(void *arg) {
     float vector[DIM];
     for (int i = 0; pixels && i < 100; i++) {
         pixels[0] = (uint8_t)(e->first + i);
-        LK_CHECK_INT(lk_batcher_embed(e->batcher, pixels, vector), 0);
+        LK_CHECK_INT(lk_batcher_embed(e->batcher, pixels, vector, 0), 0);
         LK_CHECK_NEAR(vector[0], cos(pixels[0]), 1e-5);
     }
     free(pixels);

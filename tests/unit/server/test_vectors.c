@@ -94,16 +94,77 @@ static void numbers_of_any_digits_and_exponents_are_jansson_s(void) {
 }
 
 static void what_is_no_number_is_refused(void) {
-    static const char *const bad[] = {
-        "",      "-",    "+1",   "01",   "-01",   "00",     "1.",  ".5",  "-.5",  "1.e5", "1e",    "1e+",  "1E-", "0x10",
-        "1_000", "NaN",  "nan",  "inf",  "-inf",  "1e5.5",  "1 2", "1,",  "--1",  "1-",   "0e",    "1e1e1", "1.2.3",
-        "1e309", "-1e400", "179769313486231590000e290", "1e9999999999999", "9223372036854775808", "1234567890123456789",
-        "true",  "null", "\"1\"", "[1]", "{}",    "1\v",    "/",   ":",   "1:",   "\x31\x80"};
-    static const char *const good[] = {
-        "0",       "-0",   "0.0", "-0.0", "-0e0", "0e999", "0E-999", "0.000", "1e22", "1e-22", "1e23", "1e-27", "1e-28",
-        "5e-324",  "2.4703282292062328e-324", "1e-400", "-1e-9999", "1.7976931348623157e308", "9007199254740993",
-        "-999999999999999999", "9007199254740993e-5", "0.1e1", "1E+2", "0.30000000000000004", "123456789012345.678",
-        "0.000000000000000000000000012345678901234567", "18446744073709551615e-27", "18446744073709551615e-1"};
+    static const char *const bad[] = {"",
+                                      "-",
+                                      "+1",
+                                      "01",
+                                      "-01",
+                                      "00",
+                                      "1.",
+                                      ".5",
+                                      "-.5",
+                                      "1.e5",
+                                      "1e",
+                                      "1e+",
+                                      "1E-",
+                                      "0x10",
+                                      "1_000",
+                                      "NaN",
+                                      "nan",
+                                      "inf",
+                                      "-inf",
+                                      "1e5.5",
+                                      "1 2",
+                                      "1,",
+                                      "--1",
+                                      "1-",
+                                      "0e",
+                                      "1e1e1",
+                                      "1.2.3",
+                                      "1e309",
+                                      "-1e400",
+                                      "179769313486231590000e290",
+                                      "1e9999999999999",
+                                      "9223372036854775808",
+                                      "1234567890123456789",
+                                      "true",
+                                      "null",
+                                      "\"1\"",
+                                      "[1]",
+                                      "{}",
+                                      "1\v",
+                                      "/",
+                                      ":",
+                                      "1:",
+                                      "\x31\x80"};
+    static const char *const good[] = {"0",
+                                       "-0",
+                                       "0.0",
+                                       "-0.0",
+                                       "-0e0",
+                                       "0e999",
+                                       "0E-999",
+                                       "0.000",
+                                       "1e22",
+                                       "1e-22",
+                                       "1e23",
+                                       "1e-27",
+                                       "1e-28",
+                                       "5e-324",
+                                       "2.4703282292062328e-324",
+                                       "1e-400",
+                                       "-1e-9999",
+                                       "1.7976931348623157e308",
+                                       "9007199254740993",
+                                       "-999999999999999999",
+                                       "9007199254740993e-5",
+                                       "0.1e1",
+                                       "1E+2",
+                                       "0.30000000000000004",
+                                       "123456789012345.678",
+                                       "0.000000000000000000000000012345678901234567",
+                                       "18446744073709551615e-27",
+                                       "18446744073709551615e-1"};
     double value;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         LK_CHECK(lk_json_number(bad[i], bad[i] + strlen(bad[i]), &value) != bad[i] + strlen(bad[i]));
@@ -167,7 +228,8 @@ static int same_body(const char *body) {
                strcmp(a.fault.param, b.fault.param) == 0;
     for (size_t i = 0; same && a.rc == 0 && i < a.asked.count; i++) {
         const struct lk_neighbors_query *p = &a.asked.queries[i], *q = &b.asked.queries[i];
-        same = p->k == q->k && (p->vector != NULL) == (q->vector != NULL) && (p->filter != NULL) == (q->filter != NULL) &&
+        same = p->k == q->k && (p->vector != NULL) == (q->vector != NULL) &&
+               (p->filter != NULL) == (q->filter != NULL) &&
                (!p->vector || memcmp(p->vector, q->vector, DIM * sizeof *p->vector) == 0);
     }
     if (!same)
@@ -269,9 +331,12 @@ static void a_damaged_body_is_read_as_jansson_reads_it(void) {
 }
 
 static const struct lk_case cases[] = {
-    LK_CASE(numbers_as_clients_write_them_are_read), LK_CASE(numbers_near_the_middle_of_two_doubles_are_rounded_right),
-    LK_CASE(numbers_of_any_digits_and_exponents_are_jansson_s), LK_CASE(what_is_no_number_is_refused),
-    LK_CASE(a_body_is_read_as_jansson_reads_it), LK_CASE(a_damaged_body_is_read_as_jansson_reads_it),
+    LK_CASE(numbers_as_clients_write_them_are_read),
+    LK_CASE(numbers_near_the_middle_of_two_doubles_are_rounded_right),
+    LK_CASE(numbers_of_any_digits_and_exponents_are_jansson_s),
+    LK_CASE(what_is_no_number_is_refused),
+    LK_CASE(a_body_is_read_as_jansson_reads_it),
+    LK_CASE(a_damaged_body_is_read_as_jansson_reads_it),
 };
 
 int main(int argc, char **argv) { return lk_run_cases(argc, argv, cases, sizeof cases / sizeof *cases); }
