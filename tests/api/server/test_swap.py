@@ -84,7 +84,7 @@ class Load:
         self.s, self.truth = server, truth()
         self.stopping = threading.Event()
         self.lock = threading.Lock()
-        self.errors, self.latencies = [], []  # (when it ended, seconds)
+        self.errors, self.latencies = [], []  # of latencies: when it ended, seconds, what
         self.asked, self.mismatches = {}, 0
         self.generations = set()
         self.items = dict(KNOWN)  # what has to be there at the end: id -> picture
@@ -134,7 +134,7 @@ class Load:
             kind = method + " " + target.split("?")[0].split("/")[1]
             self.asked[kind] = self.asked.get(kind, 0) + 1
             if timed:
-                self.latencies.append((end, end - start))
+                self.latencies.append((end, end - start, kind))
         assert answer.status in expect, (method, target, answer.status, data[:300])
         if not data or answer.getheader("Content-Type") != "application/json":
             return answer.status, {}
@@ -277,13 +277,16 @@ def test_swaps_under_load():
                 assert status["failed"] == 0 and not status["unchanged"], status
         finally:
             load.stop()
-        before, during = (p99([took for end, took in load.latencies if any(a < end < b for a, b in windows)])
-                          for windows in (quiet, swapping))
+        by_window = [[(took, kind) for end, took, kind in load.latencies if any(a < end < b for a, b in windows)]
+                     for windows in (quiet, swapping)]
+        before, during = (p99([took for took, _ in window]) for window in by_window)
         length = sorted(b - a for a, b in swapping)
         print(f"     {len(swapping)} swaps of {length[len(length) // 2]:.2f} s, {sum(load.asked.values())} requests, "
               f"{load.mismatches} told of another generation; p99 {before * 1e3:.1f} ms before, "
               f"{during * 1e3:.1f} ms during a swap ({during / before:.2f}x)")
-        print("     " + ", ".join(f"{n} {kind}" for kind, n in sorted(load.asked.items())))
+        print("     requests, and their p99 in ms before and during a swap: " + ", ".join(
+            f"{n} {kind}" + "".join(f" {1e3 * p99([took for took, k in window if k == kind]):.1f}" for window in by_window)
+            for kind, n in sorted(load.asked.items())))
         assert not load.errors, load.errors[:5]
         assert len(load.items) < EVERYTHING
         assert len(swapping) == SWAPS and load.generations >= set(range(2, SWAPS + 1)), load.generations
