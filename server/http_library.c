@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include <microhttpd.h>
 
@@ -33,6 +34,24 @@ void lk_http_resume(struct lk_request_private *p) {
 
 const char *lk_request_header(struct lk_request *r, const char *name) {
     return MHD_lookup_connection_value(r->http->connection, MHD_HEADER_KIND, name);
+}
+
+struct count {
+    const char *name;
+    int n;
+};
+
+static enum MHD_Result count_one(void *arg, enum MHD_ValueKind kind, const char *name, const char *value) {
+    struct count *c = arg;
+    (void)kind, (void)value;
+    c->n += name && strcasecmp(name, c->name) == 0;
+    return MHD_YES;
+}
+
+int lk_http_count_header(struct lk_request_private *p, const char *name) {
+    struct count c = {name, 0};
+    MHD_get_connection_values(p->connection, MHD_HEADER_KIND, count_one, &c);
+    return c.n;
 }
 
 static ssize_t read_stream(void *arg, uint64_t position, char *to, size_t max) {
@@ -78,6 +97,9 @@ static enum MHD_Result queue_answer(struct lk_request_private *p) {
     MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
     for (int i = 0; i < p->n_headers; i++)
         MHD_add_response_header(response, p->headers[i].name, p->headers[i].value);
+    /* Without chunks: libmicrohttpd 0.9.75 ends an answer to HEAD with a last one, which would begin the next answer. */
+    if (p->fill && strcmp(p->method, "HEAD") == 0)
+        MHD_set_response_options(response, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
     if (atomic_load(&p->http->draining))
         MHD_add_response_header(response, "Connection", "close");
     lk_http_set_phase(p, LK_HTTP_ANSWERING, p->http->options.answer_timeout);

@@ -132,6 +132,20 @@ static int check_body(struct lk_request_private *p, int has_length, uint64_t len
     return 0;
 }
 
+/* RFC 9112, 6.3: when a proxy may take another body for this request's than we do, its end could pass for a request. */
+static int check_framing(struct lk_request_private *p) {
+    const char *coding = lk_request_header(&p->r, "Transfer-Encoding");
+    const int lengths = lk_http_count_header(p, "Content-Length"),
+              codings = lk_http_count_header(p, "Transfer-Encoding");
+    if (lengths + codings > 1)
+        return lk_fault_set(&p->fault, LK_API_INVALID_ARGUMENT, "Content-Length",
+                            "the request says more than once where its body ends");
+    if (coding && strcasecmp(coding, "chunked") != 0)
+        return lk_fault_set(&p->fault, LK_API_INVALID_ARGUMENT, "Transfer-Encoding",
+                            "chunked is all that is supported");
+    return 0;
+}
+
 enum lk_http_step lk_http_headers(struct lk_request_private *p, const char *method) {
     p->begun = 1;
     p->headers_ns = lk_now_ns();
@@ -141,9 +155,10 @@ enum lk_http_step lk_http_headers(struct lk_request_private *p, const char *meth
     const char *text = lk_request_header(&p->r, "Content-Length");
     uint64_t length = text ? strtoull(text, NULL, 10) : 0;
     int chunked = lk_request_header(&p->r, "Transfer-Encoding") != NULL;
+    const int is_framed = check_framing(p) == 0;
     if (atomic_load(&p->http->cut))
         lk_fault_set(&p->fault, LK_API_DRAINING, NULL, "the server stops");
-    else if (find_route(p) == 0 && identify(p) == 0)
+    else if (is_framed && find_route(p) == 0 && identify(p) == 0)
         check_body(p, text != NULL, length, chunked);
     const struct lk_http_options *o = &p->http->options;
     int stream = p->r.route && p->r.route->body == LK_BODY_STREAM && !p->fault.error;
@@ -152,7 +167,7 @@ enum lk_http_step lk_http_headers(struct lk_request_private *p, const char *meth
         return LK_HTTP_GO_ON;
     p->discard = 1;
     int waits_for_us = lk_request_header(&p->r, "Expect") != NULL;
-    if (!waits_for_us && !chunked && length <= LK_HTTP_DISCARD_MAX)
+    if (is_framed && !waits_for_us && !chunked && length <= LK_HTTP_DISCARD_MAX)
         return LK_HTTP_GO_ON; /* answered when the body has been read */
     p->completed = 1;
     lk_http_set_phase(p, LK_HTTP_BUSY, 0);

@@ -289,6 +289,23 @@ def test_twenty_malformed_requests():
         s.alive()
 
 
+def test_a_body_ends_where_everybody_says_it_does():
+    """A request whose end is in doubt is refused, and what follows it on the connection is not read as another."""
+    hidden = b"DELETE /items/x HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    sized = b"Content-Length: %d\r\n" % (5 + len(hidden))
+    chunks = b"0\r\n\r\n"
+    with Server() as s:
+        s.put("x", CAT)
+        for lines, body in ((b"Content-Length: 5\r\n" + sized, b"hello"), (sized + b"Content-Length: 5\r\n", b"hello"),
+                            (b"Transfer-Encoding: chunked\r\n" + sized, chunks),
+                            (sized + b"transfer-encoding: chunked\r\n", chunks),
+                            (b"Transfer-Encoding: identity\r\n", chunks), (b"Transfer-Encoding: gzip, chunked\r\n", chunks)):
+            answer = raw(s, b"POST /embed HTTP/1.1\r\nHost: localhost\r\n" + lines + b"\r\n" + body + hidden)
+            assert answer.startswith(b"HTTP/1.1 400 ") and answer.count(b"HTTP/1.1 ") == 1, (lines, answer)
+            assert s.curl("/items/x").status == 200, lines
+        s.alive()
+
+
 def test_a_full_disk_is_a_507_and_nothing_is_lost():
     """More of it in test_disk.py."""
     with tempfile.TemporaryDirectory() as folder:

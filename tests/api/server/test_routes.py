@@ -4,6 +4,7 @@ import http.client
 import io
 import json
 import signal
+import socket
 import struct
 import tarfile
 import tempfile
@@ -155,6 +156,21 @@ def test_the_picture_comes_back_as_it_was_with_an_etag():
         assert again.status == 304 and again.body == b""
         head = s.curl("/items/photo/image", method="HEAD")
         assert head.status == 200 and int(head.headers["content-length"]) == len(JPEG) and head.body == b""
+
+
+def test_an_answer_to_head_is_headers_alone():
+    with Server() as s:
+        s.put("photo", JPEG)
+        for target in ("/export", "/model/weights", "/items/photo/image", "/metrics", "/"):
+            with socket.create_connection(("127.0.0.1", s.port)) as c:
+                c.sendall(b"HEAD " + target.encode() + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                answer = c.recv(65536)
+                c.settimeout(0.5)
+                try:
+                    answer += c.recv(65536)  # what is here would begin the next answer
+                except TimeoutError:
+                    pass
+            assert answer.startswith(b"HTTP/1.1 200 ") and answer.index(b"\r\n\r\n") == len(answer) - 4, (target, answer)
 
 
 def test_ids_of_every_kind():
