@@ -213,7 +213,7 @@ static int open_generation(struct lk_collection *c, struct lk_generation **out) 
 
 /* Fills the index of the first generation: nothing serves yet, so that it may take all the machine. */
 static int fill(struct lk_collection *c, struct lk_generation *g) {
-    struct lk_reembed r = {.collection = c, .generation = g, .share = 1};
+    struct lk_reembed r = {.collection = c, .generation = g, .share = 1, .stop = c->options.stop};
     int64_t items = 0;
     int rc;
     lk_collection_expect(c, g);

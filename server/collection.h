@@ -22,6 +22,7 @@ struct lk_collection_options {
     struct lk_engine_options engine;
     struct lk_batcher_options batcher;
     struct lk_index_options index; /* without path and space: the file lies beside the catalogue, "photos.db.hnsw" */
+    int (*stop)(void);             /* asked while items are embedded at the start: whether to give up; NULL: never */
     double publish_share; /* of the time, that embedding again may take while another model serves; 0 < share <= 1 */
 };
 
@@ -37,7 +38,7 @@ struct lk_collection {
 };
 
 /* Opens catalogue and model; loads the index; embeds what has no vector in the model's space; records the generation (a
- * new one when the space changed). Logs its progress. `work` and the strings outlive the collection. */
+ * new one when the space changed). Logs its progress. LK_ECANCELLED: told to stop; what was embedded stays. `work` and the strings outlive the collection. */
 int lk_collection_open(struct lk_collection **out, const struct lk_collection_options *options, struct lk_work *work);
 /* Gives up a publication that runs, finishes what waits. NULL is fine. */
 void lk_collection_close(struct lk_collection *c);

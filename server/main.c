@@ -37,6 +37,12 @@ static int told_again(void *stop) {
     return sigtimedwait(stop, NULL, &now) > 0;
 }
 
+/* Whether a stop was asked for that nobody waited for yet: the signals are blocked. */
+static int told_to_stop(void) {
+    sigset_t pending;
+    return sigpending(&pending) == 0 && (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1);
+}
+
 /* A stop is asked for by SIGTERM or SIGINT; SIGHUP is served on the way. */
 static void wait_for_stop(struct lk_server *server, const sigset_t *stop) {
     sigset_t wanted = *stop;
@@ -67,6 +73,7 @@ static int serve(const struct lk_config *config, const sigset_t *stop) {
     if (rc == 0 && (rc = lk_config_work(config, &work)) == 0) {
         work.metrics = metrics;
         struct lk_collection_options collection = lk_config_collection(config, &work);
+        collection.stop = told_to_stop;
         struct lk_http_options options = lk_config_http(config);
         struct lk_http_app app = {.routes = lk_routes,
                                   .n_routes = lk_routes_count,
@@ -86,6 +93,10 @@ static int serve(const struct lk_config *config, const sigset_t *stop) {
             if (left)
                 lk_log_warn("%d request%s let go", left, left == 1 ? " was" : "s were");
         }
+    }
+    if (rc == LK_ECANCELLED && told_to_stop()) {
+        lk_log_info("stopped before it served; the next start goes on");
+        rc = 0;
     }
     if (rc)
         lk_log_error("%s", lk_error());

@@ -53,7 +53,9 @@ static void page_clear(struct page *page) {
     page->count = 0;
 }
 
-static int cancelled(const struct lk_reembed *r) { return r->cancel && __atomic_load_n(r->cancel, __ATOMIC_RELAXED); }
+static int cancelled(const struct lk_reembed *r) {
+    return (r->cancel && __atomic_load_n(r->cancel, __ATOMIC_RELAXED)) || (r->stop && r->stop());
+}
 
 static void one_left(struct slice *s) {
     pthread_mutex_lock(&s->mutex);

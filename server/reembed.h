@@ -12,6 +12,7 @@ struct lk_reembed {
     long long total;   /* for the log: how many there are to do */
     double share;      /* of the time that may be spent on it: it pauses in between */
     const int *cancel; /* read atomically; NULL, or: stop when it is not 0 */
+    int (*stop)(void); /* NULL, or: stop when it says so */
     long long embedded,
         failed; /* out, changed atomically as it goes: items with a vector now, items whose picture makes none */
 };

@@ -3,9 +3,13 @@ import asyncio
 import io
 import json
 import os
+import pathlib
 import signal
 import socket
+import sqlite3
+import subprocess
 import tarfile
+import tempfile
 import threading
 import time
 
@@ -221,7 +225,6 @@ def everything(s):
 
 
 def test_a_restart_has_everything_still_there():
-    import tempfile
     with tempfile.TemporaryDirectory() as folder:
         with Server(folder=folder) as s:
             s.upload({f"{p.parent.name}/{p.name}": p.read_bytes() for p in harness.SAMPLES[:200]})
@@ -245,8 +248,32 @@ def test_a_restart_has_everything_still_there():
             assert s.curl("/model").json()["generation"] == 3 and everything(s)[1] == before[1]
 
 
+def test_a_stop_before_it_serves_is_heard_and_the_next_start_goes_on():
+    count = 1000
+    with tempfile.TemporaryDirectory() as folder:
+        with Server(folder=folder) as s:
+            s.put("cat", PICTURES[0])
+        catalogue = f"{folder}/catalogue.db"
+        columns = "metadata, media_type, image, image_bytes, width, height, created_ms, updated_ms, image_seq, seq"
+        db = sqlite3.connect(catalogue)
+        with db:  # items without vectors
+            db.executemany(f"INSERT INTO items(id, {columns}) SELECT ?, {columns} FROM items WHERE id = 'cat'",
+                           ((f"{i:04d}",) for i in range(count)))
+            db.execute("UPDATE counters SET value = value + ? WHERE name = 'items'", (count,))
+        db.close()
+        with open(f"{folder}/stopped", "wb") as log:
+            command = [str(harness.BIN / "likeness-server"), "--model", f"{folder}/tiny.safetensors", "--catalogue",
+                       catalogue, "--listen", "127.0.0.1:0", *harness.SINGLE]
+            process = subprocess.Popen(command, stderr=log)
+        text = pathlib.Path(folder, "stopped").read_text
+        harness.wait_until(lambda: f"embedding again {count} items" in text())
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0 and "listening" not in text(), text()
+        with Server(folder=folder) as s:
+            assert s.curl("/model").json()["items"] == count + 1
+
+
 def test_what_was_answered_survives_kill_9():
-    import tempfile
     with tempfile.TemporaryDirectory() as folder:
         for number in range(3):
             s = Server("--no-log-requests", folder=folder)
