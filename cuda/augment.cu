@@ -3,6 +3,7 @@
 #include "element.cuh"
 
 #include "augment_block.h"
+#include "bodies.h"
 
 namespace {
 
@@ -11,7 +12,7 @@ enum { THREADS = 256, SHARED_BYTES = 40960, PLANES = 4 /* three colours and one 
 size_t plane_bytes(int size) { return PLANES * (size_t)size * (size_t)size * sizeof(float); }
 
 template <typename T>
-__global__ void augment(T *nhwc, int packs, lk_augment a, uint64_t seed, uint32_t epoch, int view,
+__global__ void augment(T *nhwc, int packs, lk_augment a, int view, const lk_cuda_step *step,
                         const uint8_t *const *pixels, const int *widths, const int *heights, const uint64_t *ids,
                         float *scratch) {
     extern __shared__ float shared[];
@@ -19,7 +20,7 @@ __global__ void augment(T *nhwc, int packs, lk_augment a, uint64_t seed, uint32_
     int size = a.size, n = size * size, thread = (int)threadIdx.x;
     float *planes = scratch ? scratch + (size_t)blockIdx.x * PLANES * n : shared, *spare = planes + 3 * n;
     if (thread == 0) {
-        lk_block_draw(&b, &a, widths[blockIdx.x], heights[blockIdx.x], seed, epoch, ids[blockIdx.x], view);
+        lk_block_draw(&b, &a, widths[blockIdx.x], heights[blockIdx.x], step->seed, step->epoch, ids[blockIdx.x], view);
     }
     __syncthreads();
     lk_block_crop(planes, &b.view, size, pixels[blockIdx.x], widths[blockIdx.x], thread, THREADS);
@@ -57,13 +58,13 @@ extern "C" size_t lk_cuda_augment_scratch(int batch, int size) {
 }
 
 extern "C" int lk_cuda_augment(cudaStream_t stream, enum lk_element t, void *nhwc, int c_pad, int batch,
-                               const struct lk_augment *a, uint64_t seed, uint32_t epoch, int view,
+                               const struct lk_augment *a, int view, const struct lk_cuda_step *step,
                                const uint8_t *const *pixels, const int *widths, const int *heights, const uint64_t *ids,
                                void *scratch) {
     int in_shared = plane_bytes(a->size) <= SHARED_BYTES;
     size_t bytes = in_shared ? plane_bytes(a->size) : 0;
     float *planes = in_shared ? NULL : (float *)scratch;
-    LK_DISPATCH(t, augment<T><<<(unsigned)batch, THREADS, bytes, stream>>>((T *)nhwc, c_pad / 8, *a, seed, epoch, view,
-                                                                           pixels, widths, heights, ids, planes));
+    LK_DISPATCH(t, augment<T><<<(unsigned)batch, THREADS, bytes, stream>>>((T *)nhwc, c_pad / 8, *a, view, step, pixels,
+                                                                           widths, heights, ids, planes));
     return launched("augmentation");
 }

@@ -143,7 +143,8 @@ int lk_cuda__byol_loss(struct lk_pass *student1, struct lk_pass *student2, struc
     struct lk_backend *b = s->b;
     int dim = s->net->nodes[s->n_nodes - 1].out_c, code;
     void *d1 = student1->masked[s->n_nodes], *d2 = student2->masked[s->n_nodes];
-    float *out;
+    const struct lk_step step = {.slot = slot};
+    struct lk_cuda_values v;
     if ((code = check_pair(student1, student2, LK_TRAIN, dim, "student")) ||
         (code = check_pair(teacher1, teacher2, LK_FORWARD, dim, "teacher"))) {
         return code;
@@ -152,17 +153,19 @@ int lk_cuda__byol_loss(struct lk_pass *student1, struct lk_pass *student2, struc
         return lk_err(LK_EINVAL, "BYOL loss: slot %d, batches %d and %d, %s and %s", slot, s->batch, t->batch,
                       lk_precision_name(s->precision), lk_precision_name(t->precision));
     }
-    out = b->losses + 4 * (size_t)slot;
     (void)((code = lk_cuda__begin_backward(student1)) || (code = lk_cuda__begin_backward(student2)) ||
-           (code = lk_cuda__staging(b, lk_cuda_byol_scratch(s->batch, dim))) ||
+           (code = lk_cuda__values(b, &step, NULL, 0, lk_cuda_byol_scratch(s->batch, dim), &v)) ||
            (code = lk_cuda_byol_loss(b->stream, s->t, student1->edges[s->n_nodes], student2->edges[s->n_nodes],
                                      teacher1->edges[t->n_nodes], teacher2->edges[t->n_nodes], d1, d2, s->batch, dim,
-                                     lk_cuda__pad(dim), scale, out, b->staging)) ||
+                                     lk_cuda__pad(dim), scale, b->losses, v.step, v.scratch)) ||
            (code = lk_cuda__contribute(student1, s->n_nodes, d1)) ||
-           (code = lk_cuda__contribute(student2, s->n_nodes, d2)) ||
-           (code = lk_cuda__error(cudaMemcpyAsync(b->losses_host + 4 * (size_t)slot, out, 4 * sizeof(float),
-                                                  cudaMemcpyDeviceToHost, b->stream),
-                                  "loss")) ||
-           (code = lk_cuda__error(cudaEventRecord(b->loss_ready[slot], b->stream), "loss")));
-    return code;
+           (code = lk_cuda__contribute(student2, s->n_nodes, d2)));
+    if (code) {
+        return code;
+    }
+    if (b->recording) {
+        lk_cuda__record_loss(b);
+        return LK_OK;
+    }
+    return lk_cuda__fetch_loss(b, slot);
 }

@@ -83,6 +83,15 @@ struct lk_cuda_rule {
     float tau;
 };
 
+/* What changes from step to step: kernels read it in device memory, so that a recorded step can be replayed with other
+ * values. */
+struct lk_cuda_step {
+    uint64_t seed;
+    uint32_t epoch;
+    int slot;
+    struct lk_cuda_rule rule;
+};
+
 /* LARS's factor and decay of a tensor from |w|^2 and |g|^2: a tensor left out gets neither, and one without weights or
  * gradient a plain step without decay, as in the reference implementations. */
 LK_HD void lk_cuda_trust(const struct lk_cuda_rule *r, int one_dimensional, double w2, double g2, float *ratio,

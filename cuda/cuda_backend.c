@@ -9,6 +9,7 @@
 #include "cuda_internal.h"
 
 enum {
+    PICTURE_SLOTS = 4,    /* batches on their way to the device */
     OLDEST_CUDNN = 90800, /* device properties stand in for handles from here on */
     OLDEST_COMPUTE = 8    /* the first generation with bf16 tensor cores, and the first that we compile for */
 };
@@ -36,17 +37,34 @@ int lk_cuda__staging(struct lk_backend *b, size_t bytes) {
     cudaFree(b->staging);
     b->staging = NULL;
     b->staging_bytes = 0;
+    b->moved++;
     if (!(code = lk_cuda__error(cudaMalloc(&b->staging, bytes), "staging memory"))) {
         b->staging_bytes = bytes;
     }
     return code;
 }
 
-int lk_cuda__slot(struct lk_backend *b, size_t bytes, void **host) {
-    struct lk_cuda_slot *slot = &b->slots[b->next_slot];
-    int code;
-    if ((code = lk_cuda__staging(b, bytes)) ||
-        (code = lk_cuda__error(cudaEventSynchronize(slot->sent), "earlier copy to the device"))) {
+static int ring_open(struct lk_cuda_ring *ring, int n) {
+    int code = LK_OK;
+    for (ring->n = 0; !code && ring->n < n; ring->n++) {
+        code = lk_cuda__error(cudaEventCreateWithFlags(&ring->slots[ring->n].sent, cudaEventDisableTiming), "event");
+    }
+    return code;
+}
+
+static void ring_close(struct lk_cuda_ring *ring) {
+    for (int i = 0; i < ring->n; i++) {
+        if (ring->slots[i].sent) {
+            cudaEventDestroy(ring->slots[i].sent);
+        }
+        cudaFreeHost(ring->slots[i].host);
+    }
+}
+
+int lk_cuda__slot(struct lk_cuda_ring *ring, size_t bytes, void **host) {
+    struct lk_cuda_slot *slot = &ring->slots[ring->next];
+    int code = lk_cuda__error(cudaEventSynchronize(slot->sent), "earlier copy to the device");
+    if (code) {
         return code;
     }
     if (slot->bytes < bytes) {
@@ -62,12 +80,12 @@ int lk_cuda__slot(struct lk_backend *b, size_t bytes, void **host) {
     return LK_OK;
 }
 
-int lk_cuda__slot_send(struct lk_backend *b, size_t bytes) {
-    struct lk_cuda_slot *slot = &b->slots[b->next_slot];
-    int code = lk_cuda__error(cudaMemcpyAsync(b->staging, slot->host, bytes, cudaMemcpyHostToDevice, b->stream),
+int lk_cuda__slot_send(struct lk_backend *b, struct lk_cuda_ring *ring, void *to, size_t bytes) {
+    struct lk_cuda_slot *slot = &ring->slots[ring->next];
+    int code = lk_cuda__error(cudaMemcpyAsync(to, slot->host, bytes, cudaMemcpyHostToDevice, b->stream),
                               "copy to the device");
     if (!code && !(code = lk_cuda__error(cudaEventRecord(slot->sent, b->stream), "copy to the device"))) {
-        b->next_slot = (b->next_slot + 1) % LK_CUDA_SLOTS;
+        ring->next = (ring->next + 1) % ring->n;
     }
     return code;
 }
@@ -88,12 +106,8 @@ static void close_cuda(struct lk_backend *b) {
             cudaEventDestroy(b->loss_ready[i]);
         }
     }
-    for (int i = 0; i < LK_CUDA_SLOTS; i++) {
-        if (b->slots[i].sent) {
-            cudaEventDestroy(b->slots[i].sent);
-        }
-        cudaFreeHost(b->slots[i].host);
-    }
+    ring_close(&b->pictures);
+    ring_close(&b->values);
     cudaFree(b->losses);
     cudaFreeHost(b->losses_host);
     cudaFree(b->staging);
@@ -174,11 +188,10 @@ static int prepare(struct lk_backend *b) {
     for (int i = 0; !code && i < LK_LOSS_RING; i++) {
         code = lk_cuda__error(cudaEventCreateWithFlags(&b->loss_ready[i], cudaEventDisableTiming), "event");
     }
-    for (int i = 0; !code && i < LK_CUDA_SLOTS; i++) {
-        code = lk_cuda__error(cudaEventCreateWithFlags(&b->slots[i].sent, cudaEventDisableTiming), "event");
+    if (code || (code = ring_open(&b->pictures, PICTURE_SLOTS)) || (code = ring_open(&b->values, LK_CUDA_SLOTS))) {
+        return code;
     }
-    return code ? code
-                : lk_graph_device_open(&b->graphs, b->stream, cache_folder(folder, sizeof folder) ? folder : NULL);
+    return lk_graph_device_open(&b->graphs, b->stream, cache_folder(folder, sizeof folder) ? folder : NULL);
 }
 
 static int open_cuda(struct lk_backend **out, int ordinal, const struct lk_backend_options *options) {
@@ -272,6 +285,14 @@ static int byol_stats(struct lk_backend *b, int slot, struct lk_byol_stats *out)
     return code;
 }
 
+int lk_cuda__fetch_loss(struct lk_backend *b, int slot) {
+    size_t at = 4 * (size_t)slot;
+    int code = lk_cuda__error(cudaMemcpyAsync(b->losses_host + at, b->losses + at, 4 * sizeof(float),
+                                              cudaMemcpyDeviceToHost, b->stream),
+                              "loss");
+    return code ? code : lk_cuda__error(cudaEventRecord(b->loss_ready[slot], b->stream), "loss");
+}
+
 /* The device's copy of the spans, which are the same in every step of a run. */
 static int keep_spans(struct lk_backend *b, const struct lk_param_span *spans, size_t n, size_t n_params) {
     size_t bytes = n * sizeof *spans;
@@ -293,6 +314,7 @@ static int keep_spans(struct lk_backend *b, const struct lk_param_span *spans, s
     b->spans = NULL;
     b->span_norms = NULL;
     b->n_spans = 0;
+    b->moved++;
     if (!(b->spans_host = lk_calloc(n, sizeof *spans))) {
         return LK_ENOMEM;
     }
@@ -309,6 +331,8 @@ static int keep_spans(struct lk_backend *b, const struct lk_param_span *spans, s
 static int update(struct lk_backend *b, const struct lk_optimizer_config *c, const struct lk_step_values *v,
                   const struct lk_param_span *spans, size_t n_spans, size_t n_params, float *params, float *grads,
                   float *state, float *teacher, size_t teacher_count) {
+    const struct lk_step s = {.values = *v};
+    struct lk_cuda_values on;
     int code;
     if (c->kind != LK_SGD && c->kind != LK_ADAM && c->kind != LK_LARS) {
         return lk_err(LK_EINVAL, "unknown optimiser %d", (int)c->kind);
@@ -317,10 +341,13 @@ static int update(struct lk_backend *b, const struct lk_optimizer_config *c, con
         return lk_err(LK_EINVAL, "%zu spans to update", n_spans);
     }
     lk_cuda__use(b);
-    if ((code = keep_spans(b, spans, n_spans, n_params))) {
+    if ((code = keep_spans(b, spans, n_spans, n_params)) || (code = lk_cuda__values(b, &s, c, 0, 0, &on))) {
         return code;
     }
-    return lk_cuda_update(b->stream, c, v, b->spans, n_spans, n_params, params, grads, state, teacher, teacher_count,
+    if (b->recording) {
+        lk_cuda__record_optimizer(b, c);
+    }
+    return lk_cuda_update(b->stream, c->kind, on.step, b->spans, n_spans, n_params, params, grads, state, teacher, teacher_count,
                           b->span_norms);
 }
 
@@ -360,4 +387,9 @@ const struct lk_backend_ops lk_cuda_ops = {.version = LK_BACKEND_VERSION,
                                            .byol_loss = lk_cuda__byol_loss,
                                            .byol_stats = byol_stats,
                                            .update = update,
+                                           .input_from = lk_cuda__input_from,
+                                           .record_begin = lk_cuda__record_begin,
+                                           .record_end = lk_cuda__record_end,
+                                           .replay = lk_cuda__replay,
+                                           .recording_free = lk_cuda__recording_free,
                                            .close = close_cuda};

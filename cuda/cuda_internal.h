@@ -8,14 +8,16 @@
 #include "kernels.h"
 #include "model/backend.h"
 
-enum { LK_CUDA_SLOTS = 4 };
-
-/* Pinned host memory on its way to the device: the copy out of it is asynchronous, so it is written again only when
- * `sent` has passed. */
-struct lk_cuda_slot {
-    void *host;
-    size_t bytes;
-    cudaEvent_t sent;
+/* Pinned host memory on its way to the device, used in turn: copies out of it are asynchronous, so a slot is written
+ * again only when its `sent` has passed. */
+enum { LK_CUDA_SLOTS = 32 };
+struct lk_cuda_ring {
+    struct lk_cuda_slot {
+        void *host;
+        size_t bytes;
+        cudaEvent_t sent;
+    } slots[LK_CUDA_SLOTS];
+    int n, next;
 };
 
 struct lk_backend {
@@ -29,8 +31,9 @@ struct lk_backend {
     cudaEvent_t loss_ready[LK_LOSS_RING];
     void *staging; /* device memory for input and output of host data; users follow each other on the stream */
     size_t staging_bytes;
-    struct lk_cuda_slot slots[LK_CUDA_SLOTS];
-    int next_slot;
+    struct lk_cuda_ring pictures, values;     /* a few large slots; many small ones, for a training step's values */
+    uint64_t moved;                           /* how often memory that a recorded step may use was given up */
+    struct lk_recording *recording;           /* that the calls of this moment go into, or NULL */
     struct lk_param_span *spans, *spans_host; /* what update was given last, on the device and as it came */
     size_t n_spans;
     void *span_norms; /* device: scratch of update */
@@ -86,9 +89,10 @@ struct lk_pass {
 int lk_cuda__error(cudaError_t e, const char *what);      /* LK_ENOMEM or LK_EFAIL with text; 0 for success */
 void lk_cuda__use(const struct lk_backend *b);            /* makes its device this thread's: entries begin with it */
 int lk_cuda__staging(struct lk_backend *b, size_t bytes); /* at least that much in b->staging */
-/* Host data into b->staging without waiting for the stream: *host is pinned memory to fill, then send copies it. */
-int lk_cuda__slot(struct lk_backend *b, size_t bytes, void **host);
-int lk_cuda__slot_send(struct lk_backend *b, size_t bytes);
+/* Host data to the device without waiting for the stream: *host is pinned memory to fill, then send copies it. */
+int lk_cuda__slot(struct lk_cuda_ring *ring, size_t bytes, void **host);
+int lk_cuda__slot_send(struct lk_backend *b, struct lk_cuda_ring *ring, void *to, size_t bytes);
+int lk_cuda__fetch_loss(struct lk_backend *b, int slot); /* a row of the loss ring on its way to the host */
 
 /* plan.c */
 int lk_cuda__plan(struct lk_backend *b, const struct lk_net *net, int n_nodes, int batch, enum lk_precision precision,
@@ -99,6 +103,29 @@ int lk_cuda__set_weights(struct lk_plan *plan, const float *params, const float 
 int lk_cuda__conv_graph(struct lk_graph **out, const struct lk_node *node, int batch, enum lk_graph_type type,
                         enum lk_graph_conv kind, enum lk_cuda_epilogue epilogue, const char *purpose);
 int lk_cuda__pad(int channels);
+
+/* record.c */
+int lk_cuda__capture_begin(struct lk_backend *b);
+int lk_cuda__capture_end(struct lk_backend *b, cudaGraphExec_t *out); /* always after a begin; NULL after a failure */
+int lk_cuda__record_begin(struct lk_backend *b, int batch);
+int lk_cuda__record_end(struct lk_backend *b, struct lk_recording **out);
+int lk_cuda__replay(struct lk_recording *r, const struct lk_step *s);
+void lk_cuda__recording_free(struct lk_recording *r);
+/* What kernels read of a step: device pointers, and device memory for what they pass on to each other. */
+struct lk_cuda_values {
+    const struct lk_cuda_step *step;
+    const uint64_t *ids;
+    const uint8_t *const *pixels;
+    const int *widths, *heights;
+    void *scratch;
+};
+/* Sends the values of s that a call was given, and batch entries of its lists (0: none), or points at where a recorded step will find
+ * its own. optimizer may be NULL. */
+int lk_cuda__values(struct lk_backend *b, const struct lk_step *s, const struct lk_optimizer_config *optimizer,
+                    int batch, size_t scratch, struct lk_cuda_values *out);
+/* While b->recording: replay() fetches a loss; its rule is by this configuration. */
+void lk_cuda__record_loss(struct lk_backend *b);
+void lk_cuda__record_optimizer(struct lk_backend *b, const struct lk_optimizer_config *c);
 
 /* input.c: in and out.  pass.c: memory and forward.  backward.c: the rest of a training step. */
 const struct lk_plan *lk_cuda__enter(const struct lk_pass *pass); /* its plan, with its device made this thread's */
@@ -111,6 +138,7 @@ int lk_cuda__input_u8(struct lk_pass *pass, const uint8_t *pixels, int count, co
 int lk_cuda__input_f32(struct lk_pass *pass, const float *chw);
 int lk_cuda__augment(struct lk_pass *pass, const struct lk_augment *a, uint64_t seed, uint32_t epoch, int view,
                      const uint8_t *const *pixels, const int *widths, const int *heights, const uint64_t *image_ids);
+int lk_cuda__input_from(struct lk_pass *pass, const struct lk_pass *from);
 int lk_cuda__output(struct lk_pass *pass, int edge, int count, int normalize, float *host);
 int lk_cuda__conv(struct lk_pass *pass, int node);
 int lk_cuda__bn_stats(struct lk_pass *pass, int node);

@@ -21,9 +21,10 @@ int lk_cuda__input_u8(struct lk_pass *pass, const uint8_t *pixels, int count, co
     int side = p->net->image_size, code = check_picture_edge(p, count);
     size_t bytes = (size_t)count * (size_t)side * (size_t)side * 3;
     void *host;
-    if (!code && count > 0 && !(code = lk_cuda__slot(p->b, bytes, &host))) {
+    if (!code && count > 0 && !(code = lk_cuda__staging(p->b, bytes)) &&
+        !(code = lk_cuda__slot(&p->b->pictures, bytes, &host))) {
         memcpy(host, pixels, bytes);
-        code = lk_cuda__slot_send(p->b, bytes);
+        code = lk_cuda__slot_send(p->b, &p->b->pictures, p->b->staging, bytes);
     }
     return code ? code
                 : lk_cuda_input_u8(p->b->stream, p->t, pass->edges[0], p->b->staging, count, p->batch, side,
@@ -44,34 +45,38 @@ int lk_cuda__input_f32(struct lk_pass *pass, const float *chw) {
     return code;
 }
 
-/* The lists of a batch travel in one piece: [ids][pixels][widths][heights]. */
 int lk_cuda__augment(struct lk_pass *pass, const struct lk_augment *a, uint64_t seed, uint32_t epoch, int view,
                      const uint8_t *const *pixels, const int *widths, const int *heights, const uint64_t *image_ids) {
     const struct lk_plan *p = lk_cuda__enter(pass);
-    size_t n = (size_t)p->batch, id_bytes = n * sizeof *image_ids, pixel_bytes = n * sizeof *pixels;
-    size_t side_bytes = n * sizeof *widths, bytes = id_bytes + pixel_bytes + 2 * side_bytes;
-    size_t scratch = lk_cuda_augment_scratch(p->batch, a->size), at = (bytes + 255) / 256 * 256;
-    void *host;
+    const struct lk_step s = {.seed = seed,
+                              .epoch = epoch,
+                              .pixels = pixels,
+                              .widths = widths,
+                              .heights = heights,
+                              .image_ids = image_ids};
+    struct lk_cuda_values v;
     int code = check_picture_edge(p, p->batch);
     if (!code && a->size != p->net->image_size) {
         code = lk_err(LK_EINVAL, "views of side %d for a network of side %d", a->size, p->net->image_size);
     }
-    if (code || (code = lk_cuda__staging(p->b, at + scratch)) || (code = lk_cuda__slot(p->b, bytes, &host))) {
+    if (code || (code = lk_cuda__values(p->b, &s, NULL, p->batch, lk_cuda_augment_scratch(p->batch, a->size), &v))) {
         return code;
     }
-    char *to = host;
-    memcpy(to, image_ids, id_bytes);
-    memcpy(to + id_bytes, pixels, pixel_bytes);
-    memcpy(to + id_bytes + pixel_bytes, widths, side_bytes);
-    memcpy(to + id_bytes + pixel_bytes + side_bytes, heights, side_bytes);
-    if ((code = lk_cuda__slot_send(p->b, bytes))) {
-        return code;
+    return lk_cuda_augment(p->b->stream, p->t, pass->edges[0], p->nodes[0].in_pad, p->batch, a, view, v.step, v.pixels,
+                           v.widths, v.heights, v.ids, v.scratch);
+}
+
+int lk_cuda__input_from(struct lk_pass *pass, const struct lk_pass *from) {
+    const struct lk_plan *p = lk_cuda__enter(pass), *q = from->plan;
+    const struct lk_node *a = &p->net->nodes[0], *b = &q->net->nodes[0];
+    size_t bytes = (size_t)p->batch * (size_t)a->in_h * (size_t)a->in_w * (size_t)lk_cuda__pad(a->in_c) * p->element;
+    if (q->b != p->b || q->purpose != LK_TRAIN || q->batch != p->batch || q->precision != p->precision ||
+        a->in_c != b->in_c || a->in_h != b->in_h || a->in_w != b->in_w) {
+        return lk_err(LK_EINVAL, "an input comes from a training pass of the same shape, batch and precision");
     }
-    char *on = p->b->staging;
-    return lk_cuda_augment(
-        p->b->stream, p->t, pass->edges[0], p->nodes[0].in_pad, p->batch, a, seed, epoch, view,
-        (const uint8_t *const *)(void *)(on + id_bytes), (const int *)(void *)(on + id_bytes + pixel_bytes),
-        (const int *)(void *)(on + id_bytes + pixel_bytes + side_bytes), (const uint64_t *)(void *)on, on + at);
+    return lk_cuda__error(
+        cudaMemcpyAsync(pass->edges[0], from->edges[0], bytes, cudaMemcpyDeviceToDevice, p->b->stream),
+        "input of another pass");
 }
 
 /* Passes that keep nothing let edges share memory: 0 when a later edge has taken this one's. */

@@ -16,6 +16,8 @@
 extern "C" {
 #endif
 
+struct lk_cuda_step; /* bodies.h; a pointer to it is device memory too */
+
 enum lk_element { LK_E_F32, LK_E_BF16, LK_E_F16 };
 
 /* A block of rows: [rows][channels], channels contiguous; rows = N * H * W. */
@@ -88,16 +90,17 @@ int lk_cuda_avg_pool_backward(cudaStream_t stream, enum lk_element t, void *dx, 
                               int hw, int c);
 
 /* --- loss.cu: BYOL's cross-view loss (Grill et al. 2020, equation 2) and the collapse statistic.
- * p, z: [batch][padded]; d1, d2: gradient of scale * loss, type t; out: loss, projection deviation of z1, finite (0 or 1).
- * scratch: lk_cuda_byol_scratch() bytes. */
+ * p, z: [batch][padded]; d1, d2: gradient of scale * loss, type t; ring: [LK_LOSS_RING][4], of which row step->slot
+ * receives loss, projection deviation of z1, finite (0 or 1). scratch: lk_cuda_byol_scratch() bytes. */
 size_t lk_cuda_byol_scratch(int batch, int dim);
 int lk_cuda_byol_loss(cudaStream_t stream, enum lk_element t, const void *p1, const void *p2, const void *z1,
-                      const void *z2, void *d1, void *d2, int batch, int dim, int padded, float scale, float *out,
-                      void *scratch);
+                      const void *z2, void *d1, void *d2, int batch, int dim, int padded, float scale, float *ring,
+                      const struct lk_cuda_step *step, void *scratch);
 
-/* --- optim.cu: one walk over the arena. spans is a device copy; scratch: lk_cuda_update_scratch() bytes. */
+/* --- optim.cu: one walk over the arena by step->rule, which is of `kind`. spans is a device copy; scratch:
+ * lk_cuda_update_scratch() bytes. */
 size_t lk_cuda_update_scratch(size_t n_spans);
-int lk_cuda_update(cudaStream_t stream, const struct lk_optimizer_config *c, const struct lk_step_values *v,
+int lk_cuda_update(cudaStream_t stream, enum lk_optimizer kind, const struct lk_cuda_step *step,
                    const struct lk_param_span *spans, size_t n_spans, size_t n_params, float *params, float *grads,
                    float *state, float *teacher, size_t teacher_count, void *scratch);
 
@@ -105,7 +108,7 @@ int lk_cuda_update(cudaStream_t stream, const struct lk_optimizer_config *c, con
  * scratch: lk_cuda_augment_scratch() bytes. */
 size_t lk_cuda_augment_scratch(int batch, int size);
 int lk_cuda_augment(cudaStream_t stream, enum lk_element t, void *nhwc, int c_pad, int batch,
-                    const struct lk_augment *a, uint64_t seed, uint32_t epoch, int view, const uint8_t *const *pixels,
+                    const struct lk_augment *a, int view, const struct lk_cuda_step *step, const uint8_t *const *pixels,
                     const int *widths, const int *heights, const uint64_t *ids, void *scratch);
 
 #ifdef __cplusplus

@@ -91,8 +91,9 @@ __global__ void deviation(const T *z, const double *lengths, int batch, int dim,
     }
 }
 
-/* out: loss, mean deviation, 1 when both are numbers. */
-__global__ void summarize(const double *rows, int batch, const double *deviations, int dim, float *out) {
+/* Into the step's row of the ring: loss, mean deviation, 1 when both are numbers. */
+__global__ void summarize(const double *rows, int batch, const double *deviations, int dim, float *ring,
+                          const lk_cuda_step *step) {
     __shared__ double shared[THREADS];
     double loss = 0, spread = 0;
     for (int i = (int)threadIdx.x; i < 2 * batch; i += THREADS) {
@@ -104,6 +105,7 @@ __global__ void summarize(const double *rows, int batch, const double *deviation
     loss = block_sum(loss, shared) / batch;
     spread = block_sum(spread, shared) / dim;
     if (threadIdx.x == 0) {
+        float *out = ring + 4 * (size_t)step->slot;
         out[0] = (float)loss;
         out[1] = (float)spread;
         out[2] = isfinite(loss) && isfinite(spread) ? 1.0f : 0.0f;
@@ -118,7 +120,7 @@ extern "C" size_t lk_cuda_byol_scratch(int batch, int dim) {
 
 extern "C" int lk_cuda_byol_loss(cudaStream_t stream, enum lk_element t, const void *p1, const void *p2, const void *z1,
                                  const void *z2, void *d1, void *d2, int batch, int dim, int padded, float scale,
-                                 float *out, void *scratch) {
+                                 float *ring, const struct lk_cuda_step *step, void *scratch) {
     double *rows = (double *)scratch, *lengths = rows + 2 * (size_t)batch, *deviations = lengths + batch;
     LK_DISPATCH(t, {
         row_loss<T><<<dim3((unsigned)batch, 2), THREADS, 0, stream>>>((const T *)p1, (const T *)p2, (const T *)z1,
@@ -128,6 +130,6 @@ extern "C" int lk_cuda_byol_loss(cudaStream_t stream, enum lk_element t, const v
         deviation<T><<<(unsigned)((dim + COLUMNS - 1) / COLUMNS), THREADS, 0, stream>>>((const T *)z1, lengths, batch,
                                                                                         dim, padded, deviations);
     });
-    summarize<<<1, THREADS, 0, stream>>>(rows, batch, deviations, dim, out);
+    summarize<<<1, THREADS, 0, stream>>>(rows, batch, deviations, dim, ring, step);
     return launched("BYOL loss");
 }

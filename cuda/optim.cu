@@ -43,20 +43,21 @@ __global__ void norms(const lk_param_span *spans, const float *params, const flo
 }
 
 /* One warp a span: its ratio and decay. */
-__global__ void ratios(lk_cuda_rule r, const lk_param_span *spans, const double2 *partial, float2 *out) {
+__global__ void ratios(const lk_cuda_step *step, const lk_param_span *spans, const double2 *partial, float2 *out) {
     __shared__ double sa[SUM_BLOCKS], sb[SUM_BLOCKS];
     double2 p = partial[(size_t)blockIdx.x * SUM_BLOCKS + threadIdx.x];
     block_sums(p.x, p.y, sa, sb);
     if (threadIdx.x == 0) {
         float ratio, decay;
-        lk_cuda_trust(&r, spans[blockIdx.x].one_dimensional, p.x, p.y, &ratio, &decay);
+        lk_cuda_trust(&step->rule, spans[blockIdx.x].one_dimensional, p.x, p.y, &ratio, &decay);
         out[blockIdx.x] = make_float2(ratio, decay);
     }
 }
 
 /* Blocks (part, span). */
-__global__ void update(lk_cuda_rule r, const lk_param_span *spans, const float2 *trust, size_t n_params, float *params,
-                       float *grads, float *state, float *teacher, size_t teacher_count) {
+__global__ void update(const lk_cuda_step *step, const lk_param_span *spans, const float2 *trust, size_t n_params,
+                       float *params, float *grads, float *state, float *teacher, size_t teacher_count) {
+    const lk_cuda_rule r = step->rule;
     lk_param_span s = spans[blockIdx.y];
     float ratio = 1, decay = r.exclude_1d && s.one_dimensional ? 0 : r.weight_decay;
     if (r.kind == LK_LARS) {
@@ -83,30 +84,16 @@ extern "C" size_t lk_cuda_update_scratch(size_t n_spans) {
     return n_spans * (SUM_BLOCKS * sizeof(double2) + sizeof(float2));
 }
 
-extern "C" int lk_cuda_update(cudaStream_t stream, const struct lk_optimizer_config *c, const struct lk_step_values *v,
+extern "C" int lk_cuda_update(cudaStream_t stream, enum lk_optimizer kind, const struct lk_cuda_step *step,
                               const struct lk_param_span *spans, size_t n_spans, size_t n_params, float *params,
                               float *grads, float *state, float *teacher, size_t teacher_count, void *scratch) {
     double2 *partial = (double2 *)scratch;
     float2 *trust = (float2 *)(partial + n_spans * SUM_BLOCKS);
-    lk_cuda_rule r = {};
-    r.kind = (int)c->kind;
-    r.clip = c->lars_clip;
-    r.exclude_1d = c->exclude_1d;
-    r.lr = v->lr;
-    r.tau = v->tau;
-    r.momentum = c->momentum;
-    r.weight_decay = c->weight_decay;
-    r.trust = c->trust;
-    r.beta1 = c->beta1;
-    r.beta2 = c->beta2;
-    r.epsilon = c->epsilon;
-    r.step_size = (float)((double)v->lr / (1.0 - pow((double)c->beta1, (double)v->step)));
-    r.root_correction = (float)sqrt(1.0 - pow((double)c->beta2, (double)v->step));
-    if (c->kind == LK_LARS) {
+    if (kind == LK_LARS) {
         norms<<<dim3(SUM_BLOCKS, (unsigned)n_spans), THREADS, 0, stream>>>(spans, params, grads, partial);
-        ratios<<<(unsigned)n_spans, SUM_BLOCKS, 0, stream>>>(r, spans, partial, trust);
+        ratios<<<(unsigned)n_spans, SUM_BLOCKS, 0, stream>>>(step, spans, partial, trust);
     }
-    update<<<dim3(BLOCKS_A_SPAN, (unsigned)n_spans), THREADS, 0, stream>>>(r, spans, trust, n_params, params, grads,
+    update<<<dim3(BLOCKS_A_SPAN, (unsigned)n_spans), THREADS, 0, stream>>>(step, spans, trust, n_params, params, grads,
                                                                            state, teacher, teacher_count);
     return launched("update");
 }

@@ -1,10 +1,12 @@
 #include "byol.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "model/walk.h"
 
 struct collect {
@@ -59,6 +61,7 @@ int lk_byol_open(struct lk_byol *out, struct lk_backend *device, const struct lk
     memset(b, 0, sizeof *b);
     b->device = device, b->ops = lk_ops(device), b->net = net;
     b->optimizer = *optimizer, b->loss_scale = loss_scale;
+    b->batch = batch;
     b->n_state = optimizer->kind == LK_ADAM ? 2 * net->n_params : net->n_params;
     const struct lk_backend_ops *ops = b->ops;
     int rc = list_spans(b);
@@ -79,8 +82,16 @@ fail:
     return rc;
 }
 
+static void forget_recording(struct lk_byol *b) {
+    if (b->recording != NULL)
+        b->ops->recording_free(b->recording);
+    b->recording = NULL;
+    b->settled = 0;
+}
+
 void lk_byol_close(struct lk_byol *b) {
     if (b->ops != NULL) {
+        forget_recording(b);
         for (int v = 0; v < 2; v++) {
             if (b->student[v] != NULL)
                 b->ops->pass_free(b->student[v]);
@@ -99,8 +110,12 @@ void lk_byol_close(struct lk_byol *b) {
     memset(b, 0, sizeof *b);
 }
 
-static int run_step(struct lk_byol *b, const struct lk_loader *l, const struct lk_augment view[2], uint64_t seed,
-                    uint32_t epoch, const struct lk_step_values *values, int slot) {
+static int augment(struct lk_byol *b, struct lk_pass *pass, const struct lk_augment view[2], int v,
+                   const struct lk_step *s) {
+    return b->ops->augment(pass, &view[v], s->seed, s->epoch, v, s->pixels, s->widths, s->heights, s->image_ids);
+}
+
+static int run_step(struct lk_byol *b, const struct lk_augment view[2], const struct lk_step *s) {
     const struct lk_backend_ops *ops = b->ops;
     const struct lk_net *net = b->net;
     int rc;
@@ -108,31 +123,68 @@ static int run_step(struct lk_byol *b, const struct lk_loader *l, const struct l
         (rc = ops->set_weights(b->teacher_plan, b->teacher_params, b->stats)))
         return rc;
     for (int v = 0; v < 2; v++) { /* running statistics: view 1, then view 2 */
-        if ((rc = ops->augment(b->student[v], &view[v], seed, epoch, v, l->pixels, l->width, l->height, l->id)) ||
-            (rc = ops->input_from != NULL
-                      ? ops->input_from(b->teacher[v], b->student[v])
-                      : ops->augment(b->teacher[v], &view[v], seed, epoch, v, l->pixels, l->width, l->height, l->id)) ||
+        if ((rc = augment(b, b->student[v], view, v, s)) ||
+            (rc = ops->input_from != NULL ? ops->input_from(b->teacher[v], b->student[v])
+                                          : augment(b, b->teacher[v], view, v, s)) ||
             (rc = lk_walk_forward(ops, net, net->teacher_nodes, LK_FORWARD, b->teacher[v], NULL, 1)) ||
             (rc = lk_walk_forward(ops, net, net->n_nodes, LK_TRAIN, b->student[v], b->stats, 1)))
             return rc;
     }
-    if ((rc = ops->byol_loss(b->student[0], b->student[1], b->teacher[0], b->teacher[1], b->loss_scale, slot)))
+    if ((rc = ops->byol_loss(b->student[0], b->student[1], b->teacher[0], b->teacher[1], b->loss_scale, s->slot)))
         return rc;
     for (int v = 0; v < 2; v++)
         if ((rc = lk_walk_backward(ops, net, net->n_nodes, b->student[v], b->grads, 1)))
             return rc;
-    return ops->update(b->device, &b->optimizer, values, b->spans, b->n_spans, net->n_params, b->params, b->grads,
+    return ops->update(b->device, &b->optimizer, &s->values, b->spans, b->n_spans, net->n_params, b->params, b->grads,
                        b->state, b->teacher_params, net->teacher_params);
+}
+
+/* Where it cannot be done the log says why, and steps go on running as they come. */
+static void record(struct lk_byol *b, const struct lk_augment view[2], const struct lk_step *s) {
+    char why[256] = "";
+    int rc = b->ops->record_begin(b->device, b->batch);
+    if (rc == 0) {
+        if ((rc = run_step(b, view, s)) != 0)
+            snprintf(why, sizeof why, "%s", lk_error()); /* the first reason; what record_end says follows from it */
+        int ended = b->ops->record_end(b->device, &b->recording);
+        rc = rc != 0 ? rc : ended;
+    }
+    if (rc == 0)
+        return;
+    lk_log_warn("training steps cannot be recorded and run call by call, which is slower: %s",
+                why[0] ? why : lk_error());
+    forget_recording(b);
+    b->eager = 1;
+}
+
+/* 1 when the settings differ from those of the last step; they are this step's then. */
+static int settings_change(struct lk_byol *b, const struct lk_augment view[2]) {
+    struct lk_byol_settings now; /* all members have four bytes: there is no padding to compare */
+    memset(&now, 0, sizeof now);
+    now.view[0] = view[0], now.view[1] = view[1];
+    now.optimizer = b->optimizer, now.loss_scale = b->loss_scale;
+    int same = memcmp(&now, &b->settings, sizeof now) == 0;
+    b->settings = now;
+    return !same;
 }
 
 int lk_byol_step(struct lk_byol *b, const struct lk_loader *batch, const struct lk_augment view[2], uint64_t seed,
                  uint32_t epoch, const struct lk_step_values *values, int slot) {
-    int rc = b->ops->step_begin != NULL ? b->ops->step_begin(b->device) : 0;
-    if (rc != 0)
+    const struct lk_loader *l = batch;
+    const struct lk_step s = {seed, epoch, slot, *values, l->pixels, l->width, l->height, l->id};
+    if (b->eager || b->ops->replay == NULL)
+        return run_step(b, view, &s);
+    if (settings_change(b, view))
+        forget_recording(b);
+    if (b->settled && b->recording == NULL)
+        record(b, view, &s);
+    int rc = b->recording != NULL ? b->ops->replay(b->recording, &s) : LK_ECONFLICT;
+    if (rc != LK_ECONFLICT)
         return rc;
-    rc = run_step(b, batch, view, seed, epoch, values, slot);
-    int ended = b->ops->step_end != NULL ? b->ops->step_end(b->device) : 0;
-    return rc != 0 ? rc : ended;
+    forget_recording(b);
+    rc = run_step(b, view, &s);
+    b->settled = rc == 0;
+    return rc;
 }
 
 int lk_byol_state_alloc(struct lk_byol_state *s, const struct lk_byol *b) {

@@ -22,6 +22,16 @@ struct lk_byol {
     struct lk_param_span *spans;
     size_t n_spans, n_state;
     float *params, *grads, *state, *stats, *teacher_params; /* device arenas */
+    /* A device that can record a step runs one step as it comes, records the next and replays it from then on. */
+    int batch;
+    int eager; /* 1: every step runs as it comes; set by a test, and after a recording that failed */
+    struct lk_recording *recording;
+    struct lk_byol_settings { /* what is not among a step's values: other settings, another recording */
+        struct lk_augment view[2];
+        struct lk_optimizer_config optimizer;
+        float loss_scale;
+    } settings;
+    int settled; /* a step has run as it comes with these settings */
 };
 
 /* What a checkpoint holds of it, in host memory. */

@@ -26,6 +26,7 @@
 struct lk_backend; /* an open device; each backend's own struct begins with struct lk_backend_base */
 struct lk_plan;
 struct lk_pass;
+struct lk_recording;
 
 enum lk_precision { LK_FP32, LK_BF16, LK_FP16 };
 enum lk_purpose {
@@ -65,6 +66,16 @@ struct lk_optimizer_config {
 struct lk_step_values {
     float lr, tau;
     uint64_t step; /* from 1: Adam's bias correction */
+};
+/* What changes from one training step to the next: see augment(), byol_loss() and update(). */
+struct lk_step {
+    uint64_t seed;
+    uint32_t epoch;
+    int slot;
+    struct lk_step_values values;
+    const uint8_t *const *pixels; /* [batch] each */
+    const int *widths, *heights;
+    const uint64_t *image_ids;
 };
 /* A tensor of the arena, as the optimiser sees it. */
 struct lk_param_span {
@@ -155,9 +166,20 @@ struct lk_backend_ops {
     /* (optional) Input: what lies on edge 0 of `from`, a pass of the same shape, precision and batch whose plan keeps its
      * edges (LK_TRAIN). NULL: the same augment() once more. */
     int (*input_from)(struct lk_pass *pass, const struct lk_pass *from);
-    /* (optional) Recording of a whole step for replay; NULL: the step's calls run as they come. */
-    int (*step_begin)(struct lk_backend *b);
-    int (*step_end)(struct lk_backend *b);
+    /* (optional, all four or none) A whole training step recorded, so that from then on it is one call. Between
+     * record_begin and record_end set_weights, augment, input_from, the forward and backward entries, byol_loss and
+     * update are noted and not executed; other entries fail. The same calls must have run once as they come, so that all they need is
+     * there; batch is their passes'. record_end says why a step cannot be recorded: nothing has happened then, and the
+     * calls may run as they come.
+     * replay executes the step, with s in place of what augment, byol_loss and update were given of it. All else is as
+     * it was recorded: arenas, passes, spans, settings of the views and of the optimiser, scale; who changes one of
+     * them records again. LK_ECONFLICT, and nothing executed: memory that the recording uses has moved since (a larger
+     * pass read or wrote host memory, other spans were updated); run the step as it comes once and record again.
+     * A recording is freed before the plans, passes and arenas that it uses. */
+    int (*record_begin)(struct lk_backend *b, int batch);
+    int (*record_end)(struct lk_backend *b, struct lk_recording **out);
+    int (*replay)(struct lk_recording *r, const struct lk_step *s);
+    void (*recording_free)(struct lk_recording *r); /* NULL is fine */
     /* (optional) The whole inference or training forward / backward of a pass; NULL: the walk's loop. */
     int (*forward)(struct lk_pass *pass, float *running_stats);
     int (*backward)(struct lk_pass *pass, float *grads);

@@ -1,9 +1,13 @@
 /* See emulate.h. */
+#undef _FORTIFY_SOURCE /* it takes a jump to another stack for an error */
 #include "emulate.h"
+
+#include "stream.h"
 
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <setjmp.h>
 #include <ucontext.h>
 #include <vector>
 
@@ -13,26 +17,55 @@ namespace {
 
 constexpr size_t STACK = 128 * 1024;
 
-/* The fibers of a block, kept from launch to launch. */
+/* The fibers of a block, kept from launch to launch, as each runs kernel after kernel. A fiber's first turn is begun by
+ * ucontext; places are changed by jumps, because ucontext makes a system call each time, except under AddressSanitizer,
+ * which knows no jumps between stacks. */
 struct fiber {
     ucontext_t context;
+    jmp_buf place;
     std::unique_ptr<char[]> stack;
-    bool done;
+    bool begun, done;
 };
-std::vector<fiber> fibers;
-ucontext_t scheduler;
+std::vector<std::unique_ptr<fiber>> fibers;
 const std::function<void()> *running;
 size_t current;
 std::vector<char> shared_memory;
 
+#ifdef __SANITIZE_ADDRESS__
+ucontext_t scheduler;
+void leave(fiber &f) { swapcontext(&f.context, &scheduler); }
+void resume(fiber &f) { swapcontext(&scheduler, &f.context); }
+#else
+jmp_buf scheduler;
+void leave(fiber &f) {
+    if (!_setjmp(f.place)) {
+        _longjmp(scheduler, 1);
+    }
+}
+void resume(fiber &f) {
+    if (_setjmp(scheduler)) {
+        return;
+    }
+    if (f.begun) {
+        _longjmp(f.place, 1);
+    }
+    f.begun = true;
+    setcontext(&f.context);
+}
+#endif
+
 void enter() {
-    (*running)();
-    fibers[current].done = true;
-    swapcontext(&fibers[current].context, &scheduler);
+    for (;;) {
+        (*running)();
+        fibers[current]->done = true;
+        leave(*fibers[current]);
+    }
 }
 
-void prepare(fiber &f) {
-    f.done = false;
+void add_fiber() {
+    fibers.emplace_back(new fiber());
+    fiber &f = *fibers.back();
+    f.stack.reset(new char[STACK]);
     getcontext(&f.context);
     f.context.uc_stack.ss_sp = f.stack.get();
     f.context.uc_stack.ss_size = STACK;
@@ -52,15 +85,15 @@ size_t in_turn(size_t i, size_t threads, size_t turn) { return turn % 2 ? thread
  * CUDA leaves undefined: it is refused. */
 void run_block(dim3 block, size_t threads) {
     for (size_t t = 0; t < threads; t++) {
-        prepare(fibers[t]);
+        fibers[t]->done = false;
     }
     size_t ended = 0;
     for (size_t turn = blockIdx.x; !ended; turn++) {
         for (size_t i = 0; i < threads; i++) {
             current = in_turn(i, threads, turn);
             threadIdx = index_of(current, block);
-            swapcontext(&scheduler, &fibers[current].context);
-            ended += fibers[current].done;
+            resume(*fibers[current]);
+            ended += fibers[current]->done;
         }
         if (ended && ended != threads) {
             fprintf(stderr, "emulation: %zu of %zu threads ended while the others wait at a barrier\n", ended, threads);
@@ -71,23 +104,16 @@ void run_block(dim3 block, size_t threads) {
 
 } // namespace
 
-void lk_emulated_barrier() { swapcontext(&fibers[current].context, &scheduler); }
+void lk_emulated_barrier() { leave(*fibers[current]); }
 
 void *lk_emulated_shared() { return shared_memory.data(); }
 
-void lk_emulate(dim3 grid, dim3 block, size_t shared, cudaStream_t stream, bool barriers,
-                const std::function<void()> &thread) {
+namespace {
+
+void run_grid(dim3 grid, dim3 block, size_t shared, bool barriers, const std::function<void()> &thread) {
     size_t threads = (size_t)block.x * block.y * block.z;
-    (void)stream;
-    if (threads < 1 || threads > 1024 || grid.x < 1 || grid.y < 1 || grid.y > 65535 || grid.z != 1 ||
-        shared > 48 * 1024) {
-        fprintf(stderr, "emulation: a launch that a device refuses: grid %u x %u x %u, %zu threads, %zu bytes\n",
-                grid.x, grid.y, grid.z, threads, shared);
-        abort();
-    }
     while (fibers.size() < threads) {
-        fibers.emplace_back();
-        fibers.back().stack.reset(new char[STACK]);
+        add_fiber();
     }
     shared_memory.assign(shared, (char)0xFF);
     gridDim = {grid.x, grid.y, grid.z};
@@ -106,4 +132,18 @@ void lk_emulate(dim3 grid, dim3 block, size_t shared, cudaStream_t stream, bool 
             }
         }
     }
+}
+
+} // namespace
+
+void lk_emulate(dim3 grid, dim3 block, size_t shared, cudaStream_t stream, bool barriers,
+                std::function<void()> thread) {
+    size_t threads = (size_t)block.x * block.y * block.z;
+    if (threads < 1 || threads > 1024 || grid.x < 1 || grid.y < 1 || grid.y > 65535 || grid.z != 1 ||
+        shared > 48 * 1024) {
+        fprintf(stderr, "emulation: a launch that a device refuses: grid %u x %u x %u, %zu threads, %zu bytes\n",
+                grid.x, grid.y, grid.z, threads, shared);
+        abort();
+    }
+    lk_emulated_issue(stream, [=] { run_grid(grid, block, shared, barriers, thread); });
 }

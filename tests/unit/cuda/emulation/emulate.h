@@ -28,8 +28,15 @@ struct lk_emulated_index {
 };
 extern lk_emulated_index threadIdx, blockIdx, blockDim, gridDim;
 
+/* A kernel with its arguments as they are at the launch: what a pointer among them points at is read when it runs. */
+template <typename T> struct lk_emulated_as_is { using type = T; };
+template <typename... P>
+std::function<void()> lk_emulated_call(void (*kernel)(P...), typename lk_emulated_as_is<P>::type... arguments) {
+    return [=] { kernel(arguments...); };
+}
+
 void lk_emulate(dim3 grid, dim3 block, size_t shared, cudaStream_t stream, bool barriers,
-                const std::function<void()> &thread);
+                std::function<void()> thread);
 void lk_emulated_barrier();
 void *lk_emulated_shared();
 #define __syncthreads lk_emulated_barrier

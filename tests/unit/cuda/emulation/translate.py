@@ -2,8 +2,8 @@
 """Turns a CUDA source into C++ for the emulation: translate.py IN.cu OUT.cc
 
 A launch  kernel<<<grid, block, shared, stream>>>(arguments)  becomes  lk_emulate(grid, block, shared,
-stream, barriers, [=] { kernel(arguments); }) , where `barriers` says whether the kernel's threads meet; dynamic shared memory becomes a pointer.
-Nothing else is touched: the kernels' own text is what runs.
+stream, barriers, lk_emulated_call(kernel, arguments)) , where `barriers` says whether the kernel's threads meet; dynamic
+shared memory becomes a pointer. Nothing else is touched: the kernels' own text is what runs.
 """
 import re
 import sys
@@ -63,9 +63,10 @@ def main():
         kernel = text[begin:at].strip()
         grid, block, shared, stream = split(text[at + 3 : end])
         close = balanced(text, text.index("(", end))
-        call = kernel + text[end + 3 : close].strip()
+        arguments = text[text.index("(", end) + 1 : close - 1].strip()
         meets = "true" if re.match(r"\w+", kernel).group() in barriers else "false"
-        launch = "lk_emulate(%s, %s, %s, %s, %s, [=] { %s; })" % (grid, block, shared, stream, meets, call)
+        launch = "lk_emulate(%s, %s, %s, %s, %s, lk_emulated_call(%s, %s))" % (
+            grid, block, shared, stream, meets, kernel, arguments)
         text = text[:begin] + launch + text[close:]
         launches += 1
     if not launches:
