@@ -287,9 +287,9 @@ static int byol_stats(struct lk_backend *b, int slot, struct lk_byol_stats *out)
 
 int lk_cuda__fetch_loss(struct lk_backend *b, int slot) {
     size_t at = 4 * (size_t)slot;
-    int code = lk_cuda__error(cudaMemcpyAsync(b->losses_host + at, b->losses + at, 4 * sizeof(float),
-                                              cudaMemcpyDeviceToHost, b->stream),
-                              "loss");
+    int code = lk_cuda__error(
+        cudaMemcpyAsync(b->losses_host + at, b->losses + at, 4 * sizeof(float), cudaMemcpyDeviceToHost, b->stream),
+        "loss");
     return code ? code : lk_cuda__error(cudaEventRecord(b->loss_ready[slot], b->stream), "loss");
 }
 
@@ -347,8 +347,8 @@ static int update(struct lk_backend *b, const struct lk_optimizer_config *c, con
     if (b->recording) {
         lk_cuda__record_optimizer(b, c);
     }
-    return lk_cuda_update(b->stream, c->kind, on.step, b->spans, n_spans, n_params, params, grads, state, teacher, teacher_count,
-                          b->span_norms);
+    return lk_cuda_update(b->stream, c->kind, on.step, b->spans, n_spans, n_params, params, grads, state, teacher,
+                          teacher_count, b->span_norms);
 }
 
 const struct lk_backend_ops lk_cuda_ops = {.version = LK_BACKEND_VERSION,
@@ -392,4 +392,6 @@ const struct lk_backend_ops lk_cuda_ops = {.version = LK_BACKEND_VERSION,
                                            .record_end = lk_cuda__record_end,
                                            .replay = lk_cuda__replay,
                                            .recording_free = lk_cuda__recording_free,
+                                           .embed_begin = lk_cuda__embed_begin,
+                                           .embed_end = lk_cuda__embed_end,
                                            .close = close_cuda};

@@ -73,15 +73,16 @@ struct lk_plan {
 
 struct lk_pass {
     struct lk_plan *plan;
-    void **edges;         /* [n_nodes + 1] activations; LK_FORWARD and LK_INFERENCE reuse buffers */
-    void **raw;           /* [n_nodes] convolution outputs before batch norm; may equal edges[i + 1] */
-    float **saved;        /* [n_nodes] what batch norm keeps: bodies.h */
-    double **sums;        /* [n_nodes] batch sums, then backward sums */
-    uint8_t **pool_index; /* [n_nodes] */
-    void **gradients[2];  /* [n_nodes + 1] contributions to each edge's gradient */
-    int *n_gradients;     /* [n_nodes + 1] */
-    void **masked;        /* [n_nodes] g, then the gradient of the raw output in place */
-    void **owned;         /* every allocation, for free */
+    void **edges;                /* [n_nodes + 1] activations; LK_FORWARD and LK_INFERENCE reuse buffers */
+    void **raw;                  /* [n_nodes] convolution outputs before batch norm; may equal edges[i + 1] */
+    float **saved;               /* [n_nodes] what batch norm keeps: bodies.h */
+    double **sums;               /* [n_nodes] batch sums, then backward sums */
+    uint8_t **pool_index;        /* [n_nodes] */
+    void **gradients[2];         /* [n_nodes + 1] contributions to each edge's gradient */
+    int *n_gradients;            /* [n_nodes + 1] */
+    void **masked;               /* [n_nodes] g, then the gradient of the raw output in place */
+    struct lk_cuda_embed *embed; /* embed.c's, or NULL */
+    void **owned;                /* every allocation, for free */
     size_t n_owned, owned_capacity;
 };
 
@@ -119,13 +120,19 @@ struct lk_cuda_values {
     const int *widths, *heights;
     void *scratch;
 };
-/* Sends the values of s that a call was given, and batch entries of its lists (0: none), or points at where a recorded step will find
- * its own. optimizer may be NULL. */
+/* Sends the values of s that a call was given, and batch entries of its lists (0: none), or points at where a recorded
+ * step will find its own. optimizer may be NULL. */
 int lk_cuda__values(struct lk_backend *b, const struct lk_step *s, const struct lk_optimizer_config *optimizer,
                     int batch, size_t scratch, struct lk_cuda_values *out);
 /* While b->recording: replay() fetches a loss; its rule is by this configuration. */
 void lk_cuda__record_loss(struct lk_backend *b);
 void lk_cuda__record_optimizer(struct lk_backend *b, const struct lk_optimizer_config *c);
+
+/* embed.c */
+int lk_cuda__embed_begin(struct lk_pass *pass, const uint8_t *pixels, int count, const float mean[3],
+                         const float std[3]);
+int lk_cuda__embed_end(struct lk_pass *pass, float *host);
+void lk_cuda__embed_free(struct lk_cuda_embed *e);
 
 /* input.c: in and out.  pass.c: memory and forward.  backward.c: the rest of a training step. */
 const struct lk_plan *lk_cuda__enter(const struct lk_pass *pass); /* its plan, with its device made this thread's */
@@ -138,6 +145,7 @@ int lk_cuda__input_u8(struct lk_pass *pass, const uint8_t *pixels, int count, co
 int lk_cuda__input_f32(struct lk_pass *pass, const float *chw);
 int lk_cuda__augment(struct lk_pass *pass, const struct lk_augment *a, uint64_t seed, uint32_t epoch, int view,
                      const uint8_t *const *pixels, const int *widths, const int *heights, const uint64_t *image_ids);
+int lk_cuda__check_pictures(const struct lk_plan *p, int count);
 int lk_cuda__input_from(struct lk_pass *pass, const struct lk_pass *from);
 int lk_cuda__output(struct lk_pass *pass, int edge, int count, int normalize, float *host);
 int lk_cuda__conv(struct lk_pass *pass, int node);

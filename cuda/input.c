@@ -5,7 +5,7 @@
 #include "base/err.h"
 #include "cuda_internal.h"
 
-static int check_picture_edge(const struct lk_plan *p, int count) {
+int lk_cuda__check_pictures(const struct lk_plan *p, int count) {
     const struct lk_node *first = &p->net->nodes[0];
     if (first->in_c != 3 || first->in_h != p->net->image_size || first->in_w != p->net->image_size) {
         return lk_err(LK_EINVAL, "this network does not read pictures");
@@ -18,7 +18,7 @@ static int check_picture_edge(const struct lk_plan *p, int count) {
 
 int lk_cuda__input_u8(struct lk_pass *pass, const uint8_t *pixels, int count, const float mean[3], const float std[3]) {
     const struct lk_plan *p = lk_cuda__enter(pass);
-    int side = p->net->image_size, code = check_picture_edge(p, count);
+    int side = p->net->image_size, code = lk_cuda__check_pictures(p, count);
     size_t bytes = (size_t)count * (size_t)side * (size_t)side * 3;
     void *host;
     if (!code && count > 0 && !(code = lk_cuda__staging(p->b, bytes)) &&
@@ -48,14 +48,10 @@ int lk_cuda__input_f32(struct lk_pass *pass, const float *chw) {
 int lk_cuda__augment(struct lk_pass *pass, const struct lk_augment *a, uint64_t seed, uint32_t epoch, int view,
                      const uint8_t *const *pixels, const int *widths, const int *heights, const uint64_t *image_ids) {
     const struct lk_plan *p = lk_cuda__enter(pass);
-    const struct lk_step s = {.seed = seed,
-                              .epoch = epoch,
-                              .pixels = pixels,
-                              .widths = widths,
-                              .heights = heights,
-                              .image_ids = image_ids};
+    const struct lk_step s = {
+        .seed = seed, .epoch = epoch, .pixels = pixels, .widths = widths, .heights = heights, .image_ids = image_ids};
     struct lk_cuda_values v;
-    int code = check_picture_edge(p, p->batch);
+    int code = lk_cuda__check_pictures(p, p->batch);
     if (!code && a->size != p->net->image_size) {
         code = lk_err(LK_EINVAL, "views of side %d for a network of side %d", a->size, p->net->image_size);
     }

@@ -158,6 +158,7 @@ void lk_cuda__pass_free(struct lk_pass *pass) {
     while (pass->n_owned) {
         cudaFree(pass->owned[--pass->n_owned]);
     }
+    lk_cuda__embed_free(pass->embed);
     free(pass->owned);
     free(pass->edges);
     free(pass->raw);

@@ -1,6 +1,6 @@
-/* Recorded steps. What changes from step to step lies in device memory (struct lk_cuda_step, then the batch's lists) and
- * kernels read it there, in a step that runs as it comes as in a recorded one: the one has it in b->staging, the other in
- * a place of its recording's, where replay() sends the new values out of pinned memory before it launches.
+/* Recorded steps. What changes from step to step lies in device memory (struct lk_cuda_step, then the batch's lists)
+ * and kernels read it there, in a step that runs as it comes as in a recorded one: the one has it in b->staging, the
+ * other in a place of its recording's, where replay() sends the new values out of pinned memory before it launches.
  * References: CUDA programming guide, "CUDA graphs", stream capture; calls that may not be made meanwhile are left to
  * CUDA to refuse, as it does by name. */
 #include <math.h>
@@ -26,7 +26,7 @@ struct lk_recording {
 
 /* ----------------------------------------------------------------------------------------------------- capture */
 
-/* Thread-local: this thread's calls that would break the order of the capture are refused, other threads' work goes on. */
+/* Thread-local: this thread's calls that would break the capture's order are refused, other threads' work goes on. */
 int lk_cuda__capture_begin(struct lk_backend *b) {
     return lk_cuda__error(cudaStreamBeginCapture(b->stream, cudaStreamCaptureModeThreadLocal), "recording");
 }

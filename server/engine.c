@@ -138,6 +138,20 @@ const char *lk_engine_device(const struct lk_engine *engine) { return engine->in
 int lk_engine_on_cpu(const struct lk_engine *engine) { return strcmp(engine->ops->name, "cpu") == 0; }
 void lk_engine_space(const struct lk_engine *engine, char hex[65]) { memcpy(hex, engine->space, sizeof engine->space); }
 
+/* A device that can take a batch in one piece gets it so. */
+static int run(struct lk_engine *e, struct bucket *b, const uint8_t *pixels, int n, float *vectors) {
+    const struct lk_net *net = &e->model.net;
+    int rc;
+    if (e->ops->embed_begin) {
+        rc = e->ops->embed_begin(b->pass, pixels, n, e->model.mean, e->model.std);
+        return rc ? rc : e->ops->embed_end(b->pass, vectors);
+    }
+    if ((rc = e->ops->input_u8(b->pass, pixels, n, e->model.mean, e->model.std)) ||
+        (rc = lk_walk_forward(e->ops, net, net->backbone_nodes, LK_INFERENCE, b->pass, NULL, 1)))
+        return rc;
+    return e->ops->output(b->pass, net->backbone_nodes, n, 1, vectors);
+}
+
 int lk_engine_embed(struct lk_engine *engine, const uint8_t *pixels, int n, float *vectors) {
     struct lk_engine *e = engine;
     if (e->broken[0])
@@ -147,10 +161,7 @@ int lk_engine_embed(struct lk_engine *engine, const uint8_t *pixels, int n, floa
     struct bucket *b = e->buckets;
     while (b->batch < n)
         b++;
-    const struct lk_net *net = &e->model.net;
-    if (e->ops->input_u8(b->pass, pixels, n, e->model.mean, e->model.std) ||
-        lk_walk_forward(e->ops, net, net->backbone_nodes, LK_INFERENCE, b->pass, NULL, 1) ||
-        e->ops->output(b->pass, net->backbone_nodes, n, 1, vectors)) {
+    if (run(e, b, pixels, n, vectors)) {
         snprintf(e->broken, sizeof e->broken, "the engine is out of service: %s", lk_error());
         lk_log_error("%s", e->broken);
         return lk_err(LK_EFAIL, "%s", e->broken);

@@ -23,7 +23,7 @@ struct lk_byol {
     size_t n_spans, n_state;
     float *params, *grads, *state, *stats, *teacher_params; /* device arenas */
     /* A device that can record a step runs one step as it comes, records the next and replays it from then on. */
-    int batch;
+    int batch; /* pictures a step */
     int eager; /* 1: every step runs as it comes; set by a test, and after a recording that failed */
     struct lk_recording *recording;
     struct lk_byol_settings { /* what is not among a step's values: other settings, another recording */

@@ -1,5 +1,6 @@
 #include "embedder.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -98,7 +99,8 @@ static int forward(struct lk_embedder *e, float *out, size_t n) {
     return rc ? rc : ops->output(e->pass, e->net->backbone_nodes, (int)n, 1, out);
 }
 
-static int embed_prepared(struct lk_embedder *e, float *out, struct prepare *p, size_t n) {
+/* Pictures into e->pixels. */
+static int prepare_all(struct lk_embedder *e, struct prepare *p, size_t n) {
     p->rc = lk_calloc(n, sizeof *p->rc);
     p->errors = lk_calloc(n, sizeof *p->errors);
     int rc = p->rc == NULL || p->errors == NULL ? LK_ENOMEM : 0;
@@ -112,29 +114,54 @@ static int embed_prepared(struct lk_embedder *e, float *out, struct prepare *p, 
     }
     free(p->rc);
     free(p->errors);
-    if (rc == 0)
-        rc = lk_ops(e->device)->input_u8(e->pass, e->pixels, (int)n, e->mean, e->std);
+    return rc;
+}
+
+/* Vectors of e->pixels: begun now, or whole where the device cannot begin. */
+static int begin(struct lk_embedder *e, float *out, size_t n) {
+    const struct lk_backend_ops *ops = lk_ops(e->device);
+    if (ops->embed_begin != NULL)
+        return ops->embed_begin(e->pass, e->pixels, (int)n, e->mean, e->std);
+    int rc = ops->input_u8(e->pass, e->pixels, (int)n, e->mean, e->std);
     return rc ? rc : forward(e, out, n);
 }
 
+static int end(struct lk_embedder *e, float *out) {
+    const struct lk_backend_ops *ops = lk_ops(e->device);
+    return ops->embed_end != NULL ? ops->embed_end(e->pass, out) : 0;
+}
+
+/* While a batch is on the device the next is prepared. */
 int lk_embedder_dataset(struct lk_embedder *e, float *out, const struct lk_dataset *d, const uint32_t *which, size_t n,
                         int (*stop)(void)) {
-    for (size_t at = 0; at < n; at += e->batch) {
+    float *begun = NULL; /* where the vectors of the batch go that has begun and not ended */
+    int rc = 0;
+    for (size_t at = 0; at < n && rc == 0; at += e->batch) {
         size_t count = n - at < e->batch ? n - at : e->batch;
+        float *to = out + at * e->dim;
         struct prepare p = {.e = e, .d = d, .which = which, .first = at};
-        int rc = embed_prepared(e, out + at * e->dim, &p, count);
-        if (rc != 0)
-            return rc;
-        if (stop != NULL && stop())
-            return lk_err(LK_ECANCELLED, "stopped while embedding");
+        if ((rc = prepare_all(e, &p, count)) || (rc = begin(e, to, count)))
+            break;
+        float *before = begun;
+        begun = to;
+        if (before != NULL)
+            rc = end(e, before);
+        if (rc == 0 && stop != NULL && stop())
+            rc = lk_err(LK_ECANCELLED, "stopped while embedding");
     }
-    return 0;
+    if (begun != NULL) { /* after a failure too, so that the next use finds none */
+        char why[256];
+        snprintf(why, sizeof why, "%s", lk_error());
+        int ended = end(e, begun);
+        rc = rc != 0 ? lk_err(rc, "%s", why) : ended;
+    }
+    return rc;
 }
 
 int lk_embedder_images(struct lk_embedder *e, float *out, const struct lk_image *images, size_t n) {
     struct prepare p = {.e = e, .images = images};
-    return n > e->batch ? lk_err(LK_EINVAL, "%zu pictures in a batch of %zu", n, e->batch)
-                        : embed_prepared(e, out, &p, n);
+    int rc = n > e->batch ? lk_err(LK_EINVAL, "%zu pictures in a batch of %zu", n, e->batch) : prepare_all(e, &p, n);
+    return rc || (rc = begin(e, out, n)) ? rc : end(e, out);
 }
 
 int lk_embedder_views(struct lk_embedder *e, float *out, const struct lk_dataset *d, const uint8_t *base,

@@ -168,9 +168,9 @@ struct lk_backend_ops {
     int (*input_from)(struct lk_pass *pass, const struct lk_pass *from);
     /* (optional, all four or none) A whole training step recorded, so that from then on it is one call. Between
      * record_begin and record_end set_weights, augment, input_from, the forward and backward entries, byol_loss and
-     * update are noted and not executed; other entries fail. The same calls must have run once as they come, so that all they need is
-     * there; batch is their passes'. record_end says why a step cannot be recorded: nothing has happened then, and the
-     * calls may run as they come.
+     * update are noted and not executed; an entry that waits or takes memory fails and spoils the recording. The same
+     * calls must have run once as they come, so that all they need is there; batch is their passes'. record_end says why
+     * a step cannot be recorded: nothing has happened then, and the calls may run as they come.
      * replay executes the step, with s in place of what augment, byol_loss and update were given of it. All else is as
      * it was recorded: arenas, passes, spans, settings of the views and of the optimiser, scale; who changes one of
      * them records again. LK_ECONFLICT, and nothing executed: memory that the recording uses has moved since (a larger
@@ -180,6 +180,12 @@ struct lk_backend_ops {
     int (*record_end)(struct lk_backend *b, struct lk_recording **out);
     int (*replay)(struct lk_recording *r, const struct lk_step *s);
     void (*recording_free)(struct lk_recording *r); /* NULL is fine */
+    /* (optional, both or none) Pictures to unit vectors by an LK_INFERENCE pass: input_u8, the forward, output of the
+     * plan's last edge, in two halves, so that the host has work of its own meanwhile. embed_begin takes the pictures
+     * over and returns; embed_end waits for the pass's oldest batch and writes its rows. A pass holds LK_EMBED_SLOTS
+     * batches that have begun and not ended, then LK_EBUSY. The first of a pass is slower than the others. */
+    int (*embed_begin)(struct lk_pass *pass, const uint8_t *pixels, int count, const float mean[3], const float std[3]);
+    int (*embed_end)(struct lk_pass *pass, float *host);
     /* (optional) The whole inference or training forward / backward of a pass; NULL: the walk's loop. */
     int (*forward)(struct lk_pass *pass, float *running_stats);
     int (*backward)(struct lk_pass *pass, float *grads);
@@ -189,6 +195,7 @@ struct lk_backend_ops {
 
 #define LK_BACKEND_VERSION 1
 #define LK_LOSS_RING 64
+#define LK_EMBED_SLOTS 2
 
 struct lk_backend_base { /* first member of every backend's struct lk_backend */
     const struct lk_backend_ops *ops;

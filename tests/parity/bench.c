@@ -146,12 +146,13 @@ static int step(struct lk_backend *b, int width, int batch, enum lk_precision pr
     struct lk_pass *pass[4] = {NULL, NULL, NULL, NULL}; /* student 1, 2, teacher 1, 2 */
     struct lk_augment augment = lk_augment_default(32);
     size_t n = (size_t)batch;
-    uint8_t *pixels = lk_calloc(3 * 32 * 32, 1);
+    void *pixels = NULL; /* one picture in the device's memory, zeroed: every entry's */
     const uint8_t **each = lk_calloc(n, sizeof *each);
     int *sides = lk_calloc(n, sizeof *sides);
     uint64_t *ids = lk_calloc(n, sizeof *ids);
-    int rc = pixels && each && sides && ids ? 0 : LK_ENOMEM;
-    if (rc || (rc = lk_net_build(&net, &arch, &heads)) || (rc = open_arenas(&a, b, &net)) ||
+    int rc = each && sides && ids ? 0 : LK_ENOMEM;
+    if (rc || (rc = ops->alloc(b, (size_t)3 * 32 * 32, &pixels)) || (rc = lk_net_build(&net, &arch, &heads)) ||
+        (rc = open_arenas(&a, b, &net)) ||
         (rc = ops->plan(b, &net, net.n_nodes, batch, precision, LK_TRAIN, NULL, &plan[0])) ||
         (rc = ops->plan(b, &net, net.teacher_nodes, batch, precision, LK_FORWARD, NULL, &plan[1]))) {
         goto done;
@@ -231,9 +232,9 @@ done:
     }
     ops->plan_free(plan[0]);
     ops->plan_free(plan[1]);
+    ops->free(b, pixels);
     close_arenas(&a, b);
     lk_net_free(&net);
-    free(pixels);
     free(each);
     free(sides);
     free(ids);

@@ -35,8 +35,7 @@ std::function<void()> lk_emulated_call(void (*kernel)(P...), typename lk_emulate
     return [=] { kernel(arguments...); };
 }
 
-void lk_emulate(dim3 grid, dim3 block, size_t shared, cudaStream_t stream, bool barriers,
-                std::function<void()> thread);
+void lk_emulate(dim3 grid, dim3 block, size_t shared, cudaStream_t stream, bool barriers, std::function<void()> thread);
 void lk_emulated_barrier();
 void *lk_emulated_shared();
 #define __syncthreads lk_emulated_barrier

@@ -16,8 +16,8 @@ extern "C" {
 void lk_emulated_issue_call(void *stream, void (*run)(const void *arg), const void *arg, size_t bytes);
 
 /* For tests. */
-size_t lk_emulated_waits(void);                  /* how often a call has had to wait for work */
-size_t lk_emulated_launches(void);               /* of graphs */
+size_t lk_emulated_waits(void);                     /* how often a call has had to wait for work */
+size_t lk_emulated_launches(void);                  /* of graphs */
 void lk_emulated_refuse(const char *cuda_function); /* from now on it fails; NULL: none does */
 
 #ifdef __cplusplus
