@@ -266,6 +266,12 @@ static void random_views_reach_the_net_as_the_augmentation_made_them(void) {
     close_small(&net, &h);
 }
 
+/* What the first 21 nodes make of the pass's input. */
+static int features(const struct lk_net *net, const struct harness *h, float *out) {
+    int rc = lk_walk_forward(ops, net, 21, LK_FORWARD, h->pass, NULL, 1);
+    return rc ? rc : ops->output(h->pass, 21, 3, 0, out);
+}
+
 /* Where a backend can hand an input on: the teacher's pass gets the student's, and nothing else is taken for it. */
 static void an_input_comes_from_another_pass_unchanged(void) {
     struct lk_net net[3] = {{0}};
@@ -275,22 +281,30 @@ static void an_input_comes_from_another_pass_unchanged(void) {
         return;
     }
     enum { N = 3 * 32 * 32 };
-    float *want = lk_calloc(3 * N, sizeof *want), *got = lk_calloc(3 * N, sizeof *got);
+    float *input = lk_calloc(3 * N, sizeof *input), *zeros = lk_calloc(3 * N, sizeof *zeros);
+    float want[3 * 512], other[3 * 512], got[3 * 512];
     if (LK_CHECK_INT(open_small(&net[0], &student, 0, 3, LK_TRAIN), 0) &&
         LK_CHECK_INT(open_small(&net[1], &teacher, 21, 3, LK_FORWARD), 0) &&
-        LK_CHECK_INT(open_small(&net[2], &fewer, 21, 2, LK_FORWARD), 0) && LK_CHECK(want && got)) {
+        LK_CHECK_INT(open_small(&net[2], &fewer, 21, 2, LK_FORWARD), 0) && LK_CHECK(input && zeros) &&
+        LK_CHECK((size_t)net[1].nodes[20].out_c * 3 <= sizeof want / sizeof *want)) {
+        size_t n = (size_t)net[1].nodes[20].out_c * 3;
         for (int i = 0; i < 3 * N; i++) {
-            want[i] = (float)(i % 101) / 7.0f;
+            input[i] = (float)(i % 101) / 7.0f;
         }
-        LK_CHECK_INT(ops->input_f32(student.pass, want), 0);
+        LK_CHECK_INT(ops->input_f32(teacher.pass, input), 0);
+        LK_CHECK_INT(features(&net[1], &teacher, want), 0);
+        LK_CHECK_INT(ops->input_f32(teacher.pass, zeros), 0);
+        LK_CHECK_INT(features(&net[1], &teacher, other), 0);
+        LK_CHECK(memcmp(want, other, n * sizeof *want) != 0);
+        LK_CHECK_INT(ops->input_f32(student.pass, input), 0);
         LK_CHECK_INT(ops->input_from(teacher.pass, student.pass), 0);
-        LK_CHECK_INT(ops->output(teacher.pass, 0, 3, 0, got), 0);
-        LK_CHECK(!memcmp(want, got, 3 * N * sizeof *want));
+        LK_CHECK_INT(features(&net[1], &teacher, got), 0);
+        LK_CHECK(!memcmp(want, got, n * sizeof *want));
         LK_CHECK_INT(ops->input_from(fewer.pass, student.pass), LK_EINVAL);
         LK_CHECK_INT(ops->input_from(student.pass, teacher.pass), LK_EINVAL); /* which keeps nothing */
     }
-    free(want);
-    free(got);
+    free(input);
+    free(zeros);
     close_small(&net[0], &student);
     close_small(&net[1], &teacher);
     close_small(&net[2], &fewer);
