@@ -15,15 +15,34 @@ static const double tens[EXACT_TENS + 1] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  
 static const struct {
     uint64_t reciprocal;
     int bits;
-} fifths[FIFTHS + 1] = {
-    {0, 0}, {0xCCCCCCCCCCCCCCCC, 3}, {0xA3D70A3D70A3D70A, 5}, {0x83126E978D4FDF3B, 7}, {0xD1B71758E219652B, 10},
-    {0xA7C5AC471B478423, 12}, {0x8637BD05AF6C69B5, 14}, {0xD6BF94D5E57A42BC, 17}, {0xABCC77118461CEFC, 19},
-    {0x89705F4136B4A597, 21}, {0xDBE6FECEBDEDD5BE, 24}, {0xAFEBFF0BCB24AAFE, 26}, {0x8CBCCC096F5088CB, 28},
-    {0xE12E13424BB40E13, 31}, {0xB424DC35095CD80F, 33}, {0x901D7CF73AB0ACD9, 35}, {0xE69594BEC44DE15B, 38},
-    {0xB877AA3236A4B449, 40}, {0x9392EE8E921D5D07, 42}, {0xEC1E4A7DB69561A5, 45}, {0xBCE5086492111AEA, 47},
-    {0x971DA05074DA7BEE, 49}, {0xF1C90080BAF72CB1, 52}, {0xC16D9A0095928A27, 54}, {0x9ABE14CD44753B52, 56},
-    {0xF79687AED3EEC551, 59}, {0xC612062576589DDA, 61}, {0x9E74D1B791E07E48, 63}
-};
+} fifths[FIFTHS + 1] = {{0, 0},
+                        {0xCCCCCCCCCCCCCCCC, 3},
+                        {0xA3D70A3D70A3D70A, 5},
+                        {0x83126E978D4FDF3B, 7},
+                        {0xD1B71758E219652B, 10},
+                        {0xA7C5AC471B478423, 12},
+                        {0x8637BD05AF6C69B5, 14},
+                        {0xD6BF94D5E57A42BC, 17},
+                        {0xABCC77118461CEFC, 19},
+                        {0x89705F4136B4A597, 21},
+                        {0xDBE6FECEBDEDD5BE, 24},
+                        {0xAFEBFF0BCB24AAFE, 26},
+                        {0x8CBCCC096F5088CB, 28},
+                        {0xE12E13424BB40E13, 31},
+                        {0xB424DC35095CD80F, 33},
+                        {0x901D7CF73AB0ACD9, 35},
+                        {0xE69594BEC44DE15B, 38},
+                        {0xB877AA3236A4B449, 40},
+                        {0x9392EE8E921D5D07, 42},
+                        {0xEC1E4A7DB69561A5, 45},
+                        {0xBCE5086492111AEA, 47},
+                        {0x971DA05074DA7BEE, 49},
+                        {0xF1C90080BAF72CB1, 52},
+                        {0xC16D9A0095928A27, 54},
+                        {0x9ABE14CD44753B52, 56},
+                        {0xF79687AED3EEC551, 59},
+                        {0xC612062576589DDA, 61},
+                        {0x9E74D1B791E07E48, 63}};
 
 /* The upper half of a product of 128 bits. */
 static uint64_t high_product(uint64_t a, uint64_t b) {
