@@ -163,6 +163,7 @@ static int settings_change(struct lk_byol *b, const struct lk_augment view[2]) {
     memset(&now, 0, sizeof now);
     now.view[0] = view[0], now.view[1] = view[1];
     now.optimizer = b->optimizer, now.loss_scale = b->loss_scale;
+    /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison): equal numbers of other bits are recorded again, no more */
     int same = memcmp(&now, &b->settings, sizeof now) == 0;
     b->settings = now;
     return !same;
