@@ -20,11 +20,11 @@ static size_t lk_emulated_launches(void) { return 0; }
 #include "stream.h"
 enum { EMULATED = 1 };
 #endif
-#define CHECK_COUNT(got, want)       \
-    do {                             \
-        if (EMULATED)                \
-            LK_CHECK_INT(got, want); \
-    } while (0)
+
+static void check_count(size_t got, size_t want) {
+    if (EMULATED)
+        LK_CHECK_INT(got, want);
+}
 
 enum { SIDE = 8, N = 8, BATCH = 2, OUT = 16, STEPS = 4 };
 
@@ -103,7 +103,7 @@ static void step_both(struct pair *p, int i) {
     size_t waits = lk_emulated_waits();
     LK_REQUIRE(lk_byol_step(&p->recorded, &p->l, view, seed, epoch, &v, 2 * i + 1) == 0);
     if (replayed && p->recorded.recording)
-        CHECK_COUNT(lk_emulated_waits() - waits, 0);
+        check_count(lk_emulated_waits() - waits, 0);
     LK_REQUIRE(p->ops->byol_stats(p->device, 2 * i + 1, &b) == 0);
     LK_CHECK(a.loss > 0 && a.finite && a.projection_std > 0);
     LK_CHECK(memcmp(&a, &b, sizeof a) == 0);
@@ -137,7 +137,7 @@ static void check_recorded(const struct lk_optimizer_config *optimizer, enum lk_
     LK_REQUIRE(rc == 0);
     for (int i = 0; i < STEPS; i++)
         step_both(&p, i);
-    CHECK_COUNT(lk_emulated_launches() - launches, STEPS - 1);
+    check_count(lk_emulated_launches() - launches, STEPS - 1);
     compare(&p);
     close_pair(&p);
 }
@@ -159,23 +159,23 @@ static void other_settings_and_moved_memory_are_recorded_again(void) {
     LK_REQUIRE(rc == 0);
     step_both(&p, 0);
     step_both(&p, 1);
-    CHECK_COUNT(lk_emulated_launches() - launches, 1);
+    check_count(lk_emulated_launches() - launches, 1);
     view[0].solarize_p = 1; /* each of these: call by call once, then recorded */
     step_both(&p, 2);
     p.plain.optimizer.weight_decay = p.recorded.optimizer.weight_decay = 0.1f;
     step_both(&p, 3);
     p.plain.loss_scale = p.recorded.loss_scale = 1;
     step_both(&p, 4);
-    CHECK_COUNT(lk_emulated_launches() - launches, 1);
+    check_count(lk_emulated_launches() - launches, 1);
     step_both(&p, 5);
-    CHECK_COUNT(lk_emulated_launches() - launches, 2);
+    check_count(lk_emulated_launches() - launches, 2);
     LK_REQUIRE(p.ops->plan(p.device, &p.net, 1, LARGE, LK_FP32, LK_FORWARD, NULL, &plan) == 0);
     LK_REQUIRE(p.ops->pass(plan, &pass) == 0);
     LK_REQUIRE(p.ops->input_f32(pass, zeros) == 0);
     step_both(&p, 6);
-    CHECK_COUNT(lk_emulated_launches() - launches, 2);
+    check_count(lk_emulated_launches() - launches, 2);
     step_both(&p, 7);
-    CHECK_COUNT(lk_emulated_launches() - launches, 3);
+    check_count(lk_emulated_launches() - launches, 3);
     compare(&p);
     p.ops->pass_free(pass);
     p.ops->plan_free(plan);
@@ -198,7 +198,7 @@ static void step_both_and_listen(struct pair *p, int i, char *text, size_t size)
 
 static void what_cannot_be_recorded_runs_call_by_call_and_says_why_once(void) {
     struct pair p;
-    char text[1024];
+    char text[1024] = "";
     LK_REQUIRE(open_pair(&p, &adam, LK_FP32) == 0);
     step_both(&p, 0);
     lk_emulated_refuse("cudaGraphInstantiate");
@@ -276,7 +276,7 @@ static void a_hundred_steps_in_flight_keep_their_own_values(void) {
             .values = values_of(i), .pixels = &none, .widths = &side, .heights = &side, .image_ids = &id};
         LK_REQUIRE(w.ops->replay(r, &s) == 0);
         if (i == WITHOUT_WAITING)
-            CHECK_COUNT(lk_emulated_waits() - waits, 0);
+            check_count(lk_emulated_waits() - waits, 0);
     }
     for (int i = 1; i < IN_FLIGHT; i++)
         LK_REQUIRE(update(&w, 0, i) == 0 && w.ops->sync(w.device) == 0);
