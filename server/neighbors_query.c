@@ -201,8 +201,8 @@ static int parse(struct reader *r, json_t **object, const void *body, size_t n) 
     const size_t values = r->taken.count * limits->dim; /* that the text has not any more */
     *object = NULL;
     if (r->taken.count && values < limits->max_json_values)
-        rc = lk_json_parse_object(object, r->taken.text.data, r->taken.text.size, limits->max_json_values - values,
-                                  NULL, r->f);
+        (void)lk_json_parse_object(object, r->taken.text.data, r->taken.text.size, limits->max_json_values - values,
+                                   NULL, r->f);
     lk_buf_free(&r->taken.text);
     if (*object) {
         r->out->vectors = r->taken.vectors;
@@ -217,7 +217,7 @@ static int parse(struct reader *r, json_t **object, const void *body, size_t n) 
 int lk_neighbors_parse(struct lk_neighbors_queries *out, const void *body, size_t n,
                        const struct lk_neighbors_limits *limits, struct lk_fault *f) {
     struct reader r = {.limits = limits, .out = out, .f = f};
-    json_t *object;
+    json_t *object = NULL;
     int rc = parse(&r, &object, body, n);
     if (rc == 0) {
         const json_t *list = json_object_get(object, "queries");

@@ -288,9 +288,8 @@ static int merge(struct lk_store *store, const char *target, const char *patch, 
 }
 
 /* Each patch is small, but many of them add up. */
-static int check_growth(const struct lk_store *store, const char *old, const char *merged) {
-    const size_t n = strlen(merged);
-    return store->max_metadata > 0 && n > store->max_metadata && n > strlen(old)
+static int check_growth(const struct lk_store *store, const struct found *old, size_t n) {
+    return store->max_metadata > 0 && n > store->max_metadata && n > (old->metadata != NULL ? strlen(old->metadata) : 0)
                ? lk_err(LK_EINVAL, "the metadata would have %zu bytes; the limit is %zu", n, store->max_metadata)
                : 0;
 }
@@ -307,7 +306,7 @@ int lk_store_patch(struct lk_store *store, const char *id, const char *merge_pat
     if ((rc = check_object(store, merge_patch, "the merge patch", &patch)) < 0 ||
         (rc = find_or_refuse(store, id, 1, &old)) < 0 ||
         (rc = merge(store, old.metadata, (const char *)patch.data, &merged)) < 0 ||
-        (rc = check_growth(store, old.metadata, (const char *)merged.data)) < 0)
+        (rc = check_growth(store, &old, merged.size - 1)) < 0)
         goto done;
     if ((s = lk_store__statement(&store->writer, LK_SQL_PATCH)) == NULL) {
         rc = broke(store, store->writer.status);

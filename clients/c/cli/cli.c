@@ -158,7 +158,7 @@ int cli_read_file(struct file_bytes *out, const char *path, size_t limit) {
 /* --- Files out ---------------------------------------------------------------------------------------------------- */
 
 /* What a signal that ends the program must not leave behind; a program writes one file. */
-static _Atomic(char *) unfinished;
+static _Atomic(const char *) unfinished;
 
 static void on_end(int number) {
     const char *path = atomic_load(&unfinished);
@@ -168,7 +168,7 @@ static void on_end(int number) {
     raise(number); /* SA_RESETHAND: as it would have ended without us */
 }
 
-static void watch_for_the_end(char *path) {
+static void watch_for_the_end(const char *path) {
     static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
     struct sigaction now, before;
     memset(&now, 0, sizeof now);
