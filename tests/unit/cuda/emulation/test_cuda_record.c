@@ -13,6 +13,7 @@
 #include "trainer/byol.h"
 
 #ifdef LK_ON_DEVICE
+#include "parity/device.h"
 enum { EMULATED = 0 };
 static size_t lk_emulated_waits(void) { return 0; }
 static size_t lk_emulated_launches(void) { return 0; }
@@ -38,14 +39,6 @@ static const struct lk_optimizer_config lars = {
 static const struct lk_optimizer_config adam = {
     .kind = LK_ADAM, .weight_decay = 1e-3f, .beta1 = 0.9f, .beta2 = 0.99f, .epsilon = 1e-6f};
 
-/* LK_EUNSUPPORTED: there is none, and the case is skipped. */
-static int open_device(struct lk_backend **out) {
-    int rc = lk_device_open(out, "cuda:0", NULL);
-    if (rc == LK_EUNSUPPORTED && !EMULATED)
-        lk_skip(lk_error());
-    return rc;
-}
-
 /* One network trained twice on one device: call by call, and recorded. */
 struct pair {
     struct lk_backend *device;
@@ -68,7 +61,7 @@ static int open_pair(struct pair *p, const struct lk_optimizer_config *optimizer
         pixels[i] = (uint8_t)((state = state * 1664525u + 1013904223u) >> 24);
     view[0] = view[1] = lk_augment_default(SIDE);
     view[1].solarize_p = 0.5f;
-    if ((rc = open_device(&p->device)))
+    if ((rc = lk_device_open(&p->device, "cuda:0", NULL)))
         return rc;
     p->ops = lk_ops(p->device);
     if ((rc = lk_net_build(&p->net, &arch, &heads)) ||
@@ -131,10 +124,7 @@ static void compare(const struct pair *p) {
 static void check_recorded(const struct lk_optimizer_config *optimizer, enum lk_precision precision) {
     struct pair p;
     size_t launches = lk_emulated_launches();
-    int rc = open_pair(&p, optimizer, precision);
-    if (rc == LK_EUNSUPPORTED)
-        return;
-    LK_REQUIRE(rc == 0);
+    LK_REQUIRE(open_pair(&p, optimizer, precision) == 0);
     for (int i = 0; i < STEPS; i++)
         step_both(&p, i);
     check_count(lk_emulated_launches() - launches, STEPS - 1);
@@ -153,10 +143,7 @@ static void other_settings_and_moved_memory_are_recorded_again(void) {
     struct lk_plan *plan = NULL;
     struct lk_pass *pass = NULL;
     size_t launches = lk_emulated_launches();
-    int rc = open_pair(&p, &adam, LK_FP32);
-    if (rc == LK_EUNSUPPORTED)
-        return;
-    LK_REQUIRE(rc == 0);
+    LK_REQUIRE(open_pair(&p, &adam, LK_FP32) == 0);
     step_both(&p, 0);
     step_both(&p, 1);
     check_count(lk_emulated_launches() - launches, 1);
@@ -228,7 +215,7 @@ static struct lk_step_values values_of(int i) {
 
 static int open_walk(struct walk *w) {
     static const float start[COUNT] = {1, -2, 3, -4, 5, -6, 7, -8};
-    int rc = open_device(&w->device);
+    int rc = lk_device_open(&w->device, "cuda:0", NULL);
     if (rc)
         return rc;
     w->ops = lk_ops(w->device);
@@ -262,10 +249,7 @@ static void a_hundred_steps_in_flight_keep_their_own_values(void) {
     struct lk_recording *r;
     struct walk w = {0};
     float a[COUNT], b[COUNT];
-    int rc = open_walk(&w);
-    if (rc == LK_EUNSUPPORTED)
-        return;
-    LK_REQUIRE(rc == 0);
+    LK_REQUIRE(open_walk(&w) == 0);
     LK_REQUIRE(update(&w, 0, 0) == 0 && update(&w, 1, 0) == 0);
     LK_REQUIRE(w.ops->record_begin(w.device, 1) == 0);
     LK_CHECK_INT(update(&w, 1, 99), 0);
@@ -291,10 +275,7 @@ static void calls_that_wait_break_a_recording_and_the_next_is_whole(void) {
     struct lk_recording *r;
     struct walk w = {0};
     float before[COUNT], after[COUNT];
-    int rc = open_walk(&w);
-    if (rc == LK_EUNSUPPORTED)
-        return;
-    LK_REQUIRE(rc == 0);
+    LK_REQUIRE(open_walk(&w) == 0);
     LK_REQUIRE(update(&w, 0, 0) == 0 && w.ops->download(w.device, before, w.params[0], sizeof before) == 0);
     LK_REQUIRE(w.ops->record_begin(w.device, 1) == 0);
     LK_CHECK_INT(update(&w, 0, 1), 0);
@@ -324,5 +305,13 @@ int main(int argc, char **argv) {
         LK_CASE(a_hundred_steps_in_flight_keep_their_own_values),
         LK_CASE(calls_that_wait_break_a_recording_and_the_next_is_whole),
     };
+#ifdef LK_ON_DEVICE
+    struct lk_backend *device;
+    setenv("LK_TEST_DEVICE", "cuda:0", 1);
+    int status = test_device_open(&device, NULL, cases, sizeof cases / sizeof *cases);
+    if (status)
+        return status;
+    lk_ops(device)->close(device);
+#endif
     return lk_run_cases(argc, argv, cases, sizeof cases / sizeof *cases);
 }
