@@ -9,6 +9,8 @@
 #include "base/buf.h"
 #include "base/err.h"
 
+#define FULL_PAUSE_NS 2000000 /* between looks for a place in a full queue */
+
 /* Two queues, so that a flood of bulk entries neither delays nor refuses single ones. Each is a round of flows. */
 struct queue {
     struct lk_batch_flow *head, **tail;
@@ -328,7 +330,9 @@ int lk_batcher_embed(struct lk_batcher *batcher, const uint8_t *pixels, float *v
     struct waiter w = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
     struct lk_batch_entry entry = {
         .pixels = pixels, .vector = vector, .deadline_ns = deadline_ns, .done = wake, .arg = &w};
-    int rc = lk_batcher_submit(batcher, &entry);
+    int rc;
+    while ((rc = lk_batcher_submit(batcher, &entry)) == LK_ELIMIT && !(deadline_ns && now_ns() >= deadline_ns))
+        nanosleep(&(struct timespec){.tv_nsec = FULL_PAUSE_NS}, NULL); /* it empties by itself */
     if (rc)
         return rc;
     pthread_mutex_lock(&w.mutex);

@@ -278,8 +278,7 @@ int lk_picture_embed(struct lk_picture *p, struct lk_generation *g, float *vecto
     struct square square = {pixels, g->resize, g->side};
     int rc = pixels ? decode(g->work, p, &square, 1) : lk_fault_from_status(&p->fault, LK_ENOMEM, NULL);
     if (rc == 0) {
-        while ((rc = lk_batcher_embed(g->batcher, pixels, vector, deadline_ns)) == LK_ELIMIT && !is_late(deadline_ns))
-            pause_a_little();
+        rc = lk_batcher_embed(g->batcher, pixels, vector, deadline_ns);
         if ((rc == LK_ELIMIT || rc == LK_ECANCELLED) && is_late(deadline_ns))
             rc = lk_fault_set(&p->fault, LK_API_DEADLINE_EXCEEDED, NULL, "%s",
                               rc == LK_ELIMIT ? "the deadline passed while the queue was full" : lk_error());

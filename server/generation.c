@@ -7,6 +7,8 @@
 #include "base/err.h"
 #include "base/fs.h"
 
+#define CHECK_NS 60000000000 /* the canary may wait behind what others ask of the generation */
+
 static void close_generation(void *arg) {
     struct lk_generation *g = arg;
     if (g->batcher)
@@ -68,7 +70,7 @@ int lk_generation_check(struct lk_generation *g) {
     int rc = pixels && vector ? 0 : LK_ENOMEM;
     if (rc == 0) {
         lk_generation_canary(g, pixels);
-        rc = lk_batcher_embed(g->batcher, pixels, vector, 0);
+        rc = lk_batcher_embed(g->batcher, pixels, vector, lk_now_ns() + CHECK_NS);
     }
     free(pixels);
     free(vector);

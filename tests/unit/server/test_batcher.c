@@ -355,6 +355,29 @@ static void *embed_many(void *arg) {
     return NULL;
 }
 
+/* As the check of a published model does, whose queue may be full of writes. */
+static void who_embeds_waits_for_a_place_until_his_deadline(void) {
+    struct setup s;
+    LK_REQUIRE(set_up(&s, 1, 0, 2));
+    struct ask *a = asks(3);
+    float vector[DIM];
+    pthread_t thread;
+    fake_hold(1);
+    LK_CHECK_INT(lk_batcher_submit(s.batcher, &a[0].entry), 0);
+    fake_wait_until_computing();
+    for (int i = 1; i < 3; i++)
+        LK_CHECK_INT(lk_batcher_submit(s.batcher, &a[i].entry), 0);
+    LK_CHECK_INT(lk_batcher_embed(s.batcher, a[0].pixels, vector, lk_now_ns() + 20000000), LK_ELIMIT);
+    struct embedder e = {s.batcher, 7};
+    LK_REQUIRE(pthread_create(&thread, NULL, embed_many, &e) == 0);
+    nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+    fake_hold(0);
+    pthread_join(thread, NULL);
+    wait_for(a, 3);
+    tear_down(&s);
+    free(a);
+}
+
 static void many_threads_get_their_own_vectors(void) {
     struct setup s;
     LK_REQUIRE(set_up(&s, 8, 100, 1024));
@@ -415,6 +438,7 @@ static const struct lk_case cases[] = {
     LK_CASE(closing_computes_what_waits),
     LK_CASE(a_broken_engine_is_out_of_service),
     LK_CASE(a_vector_that_is_not_finite_is_one_pictures_fault),
+    LK_CASE(who_embeds_waits_for_a_place_until_his_deadline),
     LK_CASE(many_threads_get_their_own_vectors),
     LK_CASE(cores_in_use_never_pass_those_there_are),
 };
