@@ -9,8 +9,6 @@
 #include "base/buf.h"
 #include "base/err.h"
 
-#define FULL_PAUSE_NS 2000000 /* between looks for a place in a full queue */
-
 /* Two queues, so that a flood of bulk entries neither delays nor refuses single ones. Each is a round of flows. */
 struct queue {
     struct lk_batch_flow *head, **tail;
@@ -325,14 +323,20 @@ static void wake(struct lk_batch_entry *entry, int status, const char *error) {
     pthread_mutex_unlock(&w->mutex);
 }
 
+int lk_batcher_wait_for_room(int64_t deadline_ns) {
+    if (deadline_ns && now_ns() >= deadline_ns)
+        return 0;
+    nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL); /* a queue empties by itself */
+    return 1;
+}
+
 /* NOLINTNEXTLINE(readability-non-const-parameter): the batcher writes through the entry */
 int lk_batcher_embed(struct lk_batcher *batcher, const uint8_t *pixels, float *vector, int64_t deadline_ns) {
     struct waiter w = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
     struct lk_batch_entry entry = {
         .pixels = pixels, .vector = vector, .deadline_ns = deadline_ns, .done = wake, .arg = &w};
     int rc;
-    while ((rc = lk_batcher_submit(batcher, &entry)) == LK_ELIMIT && !(deadline_ns && now_ns() >= deadline_ns))
-        nanosleep(&(struct timespec){.tv_nsec = FULL_PAUSE_NS}, NULL); /* it empties by itself */
+    while ((rc = lk_batcher_submit(batcher, &entry)) == LK_ELIMIT && lk_batcher_wait_for_room(deadline_ns)) {}
     if (rc)
         return rc;
     pthread_mutex_lock(&w.mutex);

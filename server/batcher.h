@@ -64,6 +64,8 @@ void lk_batcher_give_back(struct lk_batcher *batcher, int n, int bulk);
 /* LK_ELIMIT (queue full, without a reserved place), LK_ECANCELLED, LK_EFAIL as above. A status given to done() is one of
  * LK_ECANCELLED (gone or late), LK_EFAIL (the engine), LK_EINVAL (no finite unit vector comes of this picture). */
 int lk_batcher_submit(struct lk_batcher *batcher, struct lk_batch_entry *entry);
+/* For who was refused by a full queue and may wait: 1 after a moment, or at once 0 when the deadline (0: none) has passed. */
+int lk_batcher_wait_for_room(int64_t deadline_ns);
 /* Submits and waits, for a place in a full queue too; LK_ELIMIT or LK_ECANCELLED when the deadline (0: none) passed before
  * it was computed. */
 int lk_batcher_embed(struct lk_batcher *batcher, const uint8_t *pixels, float *vector, int64_t deadline_ns);

@@ -38,7 +38,8 @@ struct lk_collection {
 };
 
 /* Opens catalogue and model; loads the index; embeds what has no vector in the model's space; records the generation (a
- * new one when the space changed). Logs its progress. LK_ECANCELLED: told to stop; what was embedded stays. `work` and the strings outlive the collection. */
+ * new one when the space changed). Logs its progress. LK_ECANCELLED: told to stop; what was embedded stays. `work` and the
+ * strings outlive the collection. */
 int lk_collection_open(struct lk_collection **out, const struct lk_collection_options *options, struct lk_work *work);
 /* Gives up a publication that runs, finishes what waits. NULL is fine. */
 void lk_collection_close(struct lk_collection *c);

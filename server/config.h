@@ -13,9 +13,10 @@ struct lk_config {
     /* what is served, and where */
     const char *model, *catalogue, *snapshot_folder, *listen;
     const char *keys, *allowed_host;
-    int open_metrics, insecure_public, scaled_jpeg;
+    int open_metrics, insecure_public;
     /* the engine and the cores */
     const char *device, *precision;
+    int scaled_jpeg;
     double publish_share;
     long long image_size, max_batch, max_delay_us, threads, engine_threads, pool_threads, http_threads;
     /* the index */

@@ -120,12 +120,6 @@ void lk_embedding_close(struct lk_embedding *e) {
 
 static int is_late(int64_t deadline_ns) { return deadline_ns && lk_now_ns() >= deadline_ns; }
 
-/* Of a queue that is full; it empties by itself. */
-static void pause_a_little(void) {
-    const struct timespec pause = {.tv_nsec = 2000000};
-    nanosleep(&pause, NULL);
-}
-
 /* One more picture or job is finished. The last one calls done(), on the pool when we are not there (here = 0). Jobs
  * count too, so that none of them outlives the embedding. */
 static void finish(struct lk_embedding *e, int here) {
@@ -212,10 +206,8 @@ static int take_place(struct lk_embedding *e, struct lk_picture *p) {
         int got = reserve(e, p);
         if (got == 0)
             break;
-        if (got != LK_ELIMIT || is_late(e->deadline_ns))
+        if (got != LK_ELIMIT || !lk_batcher_wait_for_room(e->deadline_ns))
             rc = refused(&p->fault, got);
-        else
-            pause_a_little();
     }
     if (rc)
         give_places_back(e, p);
@@ -279,7 +271,7 @@ int lk_picture_embed(struct lk_picture *p, struct lk_generation *g, float *vecto
     int rc = pixels ? decode(g->work, p, &square, 1) : lk_fault_from_status(&p->fault, LK_ENOMEM, NULL);
     if (rc == 0) {
         rc = lk_batcher_embed(g->batcher, pixels, vector, deadline_ns);
-        if ((rc == LK_ELIMIT || rc == LK_ECANCELLED) && is_late(deadline_ns))
+        if (rc == LK_ELIMIT || (rc == LK_ECANCELLED && is_late(deadline_ns)))
             rc = lk_fault_set(&p->fault, LK_API_DEADLINE_EXCEEDED, NULL, "%s",
                               rc == LK_ELIMIT ? "the deadline passed while the queue was full" : lk_error());
         else if (rc)

@@ -85,6 +85,7 @@ int lk_http_library_start(struct lk_http *http);
 void lk_http_library_stop(struct lk_http *http); /* closes every connection */
 /* 0, or negative: the library refused the connection and closed it. */
 int lk_http_library_add(struct lk_http *http, int fd, const struct sockaddr *address, socklen_t size);
+/* How many headers of that name the request has. */
 int lk_http_count_header(struct lk_request_private *p, const char *name);
 /* Takes a request off its connection thread, on that thread, before somebody else gets it. */
 void lk_http_suspend(struct lk_request_private *p);

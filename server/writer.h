@@ -37,10 +37,9 @@ struct lk_write { /* owned by the caller, untouched by it until done() */
         struct lk_generation *generation; /* held by the caller; NULL: none */
         const float *vector;
     } vectors[LK_WRITE_VECTORS];
-    int64_t
-        deadline_ns; /* put, CLOCK_MONOTONIC: until then the writer waits for the queue of such a generation; 0: none */
-    int64_t seq;     /* vector: of the picture */
-    int created;     /* put, out: 1 when the item is new */
+    int64_t deadline_ns; /* put, CLOCK_MONOTONIC: how long a full queue of such a generation is waited for; 0: no end */
+    int64_t seq;         /* vector: of the picture */
+    int created;         /* put, out: 1 when the item is new */
     /* out: 0, or a negative lk_status with its sentence; LK_ECANCELLED: the deadline passed, and nothing was stored */
     int status;
     char error[256];

@@ -153,10 +153,9 @@ int lk_pool_submit(struct lk_pool *pool, void (*job)(void *arg), void *arg) {
     } else {
         pool->ring[(pool->head + pool->n_jobs) % pool->ring_size] = (struct job){job, arg};
         pool->n_jobs++;
+        pthread_cond_signal(&pool->work);
     }
     pthread_mutex_unlock(&pool->mutex);
-    if (rc == 0)
-        pthread_cond_signal(&pool->work); /* now, so that who wakes up does not wait for the mutex at once */
     return rc;
 }
 

@@ -186,7 +186,8 @@ def test_overload_is_a_429_with_retry_after():
         s.alive()
     with Server("--max-body-bytes", "1M", "--body-memory-bytes", "1M") as s:
         with socket.create_connection(("127.0.0.1", s.port)) as slow:
-            slow.sendall(b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1048576\r\n\r\n" + bytes(1048500))  # all but a little
+            slow.sendall(b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1048576\r\n\r\n" 
+                         + bytes(1048500))  # all but a little
             time.sleep(0.3)
             refused(s.curl("/embed", data=CAT), 429, "overloaded")
             refused(s.curl("/embed", "-H", "Transfer-Encoding: chunked", data=CAT), 429, "overloaded")

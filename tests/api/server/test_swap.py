@@ -43,6 +43,7 @@ MODELS = ("tiny.safetensors", "tiny-2.safetensors")
 CLOSE = 2e-4
 EVERYTHING = 100_000  # a k that no catalogue here reaches
 KEPT = 100  # items of each writer
+WIDE = ("--no-log-requests", "--max-k", str(EVERYTHING))
 
 
 class Truth:
@@ -51,7 +52,7 @@ class Truth:
     def __init__(self):
         self.vectors = []
         for model in MODELS:
-            with Server("--no-log-requests", "--max-k", str(EVERYTHING), model=model) as s:
+            with Server(*WIDE, model=model) as s:
                 self.vectors.append([s.embed(p) for p in PICTURES])
         same = max(cosine(a, b) for a, b in zip(*self.vectors))
         assert same < 0.99, f"the models are too alike to be told apart: {same}"
@@ -254,7 +255,7 @@ def check_all(s, items, deleted=()):
 
 
 def test_swaps_under_load():
-    with Server("--no-log-requests", "--max-k", str(EVERYTHING)) as s:
+    with Server(*WIDE) as s:
         load = Load(s)
         s.upload({name: PICTURES[i] for name, i in KNOWN.items()})
         files = [model_file(s.folder, m) for m in MODELS]
@@ -304,7 +305,7 @@ def test_kill_in_the_middle_of_a_publication():
     dice = random.Random(7)
     with tempfile.TemporaryDirectory() as folder:
         items, deleted = dict(KNOWN), set()
-        s = Server("--no-log-requests", "--max-k", str(EVERYTHING), folder=folder)
+        s = Server(*WIDE, folder=folder)
         s.upload({name: PICTURES[i] for name, i in KNOWN.items()})
         s.upload({f"more-{i}": PICTURES[i % 16] for i in range(150)})
         items.update({f"more-{i}": i % 16 for i in range(150)})
@@ -336,7 +337,7 @@ def test_kill_in_the_middle_of_a_publication():
             writer.join()
             s.process.wait()
             s.log_file.close()
-            s = Server("--no-log-requests", "--max-k", str(EVERYTHING), folder=folder)
+            s = Server(*WIDE, folder=folder)
             now = check_all(s, items, deleted)
             assert now in (generation, generation + 1), (now, generation)
             switched += now - generation
@@ -350,14 +351,14 @@ def test_kill_in_the_middle_of_a_publication():
         assert s.published()["to_generation"] == generation + 1
         check_all(s, items, deleted)
         assert s.stop() == 0
-        with Server("--no-log-requests", "--max-k", str(EVERYTHING), folder=folder) as s:  # what was published serves after a clean stop too
+        with Server(*WIDE, folder=folder) as s:  # what was published serves after a clean stop too
             assert check_all(s, items, deleted) == generation + 1
         assert other.exists()
 
 
 def test_the_next_may_be_published_as_soon_as_one_is_done():
     """Asked in one connection without a pause, so that nothing may still be under way behind `done`."""
-    with Server("--no-log-requests", "--max-k", str(EVERYTHING), "--publish-share", "1") as s:
+    with Server(*WIDE, "--publish-share", "1") as s:
         s.upload({f"n{i}": PICTURES[i % 16] for i in range(600)})
         files = [model_file(s.folder, m).read_bytes() for m in MODELS]
         c = s.connection()
@@ -380,7 +381,7 @@ def test_the_next_may_be_published_as_soon_as_one_is_done():
 def test_writes_that_meet_a_full_queue_are_found_after_the_switch():
     """Whatever was acknowledged; what was refused with 429 is not asked for. The coming model is a wider and slower one, so
     that its queue is full while that of the model that serves is not."""
-    with Server("--no-log-requests", "--max-k", str(EVERYTHING), "--queue", "8", "--max-images", "8", "--max-batch", "4") as s:
+    with Server(*WIDE, "--queue", "8", "--max-images", "8", "--max-batch", "4") as s:
         s.upload({name: PICTURES[i] for name, i in KNOWN.items()})
         stop, lock, items, seen = threading.Event(), threading.Lock(), dict(KNOWN), {}
 
@@ -431,7 +432,7 @@ def overflowing(path):
 
 def test_a_model_that_makes_no_vectors_is_not_switched_to():
     for items in (0, 16):
-        with Server("--no-log-requests", "--max-k", str(EVERYTHING)) as s:
+        with Server(*WIDE) as s:
             for name, i in list(KNOWN.items())[:items]:
                 s.put(name, PICTURES[i])
             answer = s.curl("/model", data=overflowing(s.model), method="PUT")
@@ -447,12 +448,12 @@ def test_a_model_that_makes_no_vectors_is_not_switched_to():
 
 def test_pictures_that_cannot_be_read_any_more_do_not_stop_a_publication():
     with tempfile.TemporaryDirectory() as folder:
-        with Server("--no-log-requests", "--max-k", str(EVERYTHING), folder=folder) as s:
+        with Server(*WIDE, folder=folder) as s:
             s.upload({name: PICTURES[i] for name, i in KNOWN.items()})
         with sqlite3.connect(os.path.join(folder, "catalogue.db")) as db:
             db.execute("UPDATE images SET data = substr(data, 1, 60) WHERE sha256 = "
                        "(SELECT image FROM items WHERE id = 'known-3')")
-        with Server("--no-log-requests", "--max-k", str(EVERYTHING), folder=folder) as s:
+        with Server(*WIDE, folder=folder) as s:
             publish(s, model_file(folder, MODELS[1]))
             status = s.published()
             assert (status["state"], status["items"], status["embedded"], status["failed"]) == ("done", 16, 15, 1), status
