@@ -101,8 +101,8 @@ struct lk_moved {
  * meanwhile. What died while it was made is dead in it too. The caller holds `compacting`. */
 int lk_index_swap(struct lk_index *index, size_t at, size_t n, struct lk_segment *to, const struct lk_moved *moved);
 
-/* Links what waits into a copy of the graph, or into a new one when every fifth slot of it is dead: a round, at most as
- * much as the graph has already. 1 when some of what waited is left for another one. The caller holds `compacting`. */
+/* Links what waits into a copy of the graph, or into a new one when every fifth slot of it is dead: a round.
+ * 1 when some of what waited is left for another one. The caller holds `compacting`. */
 int lk_index_link(struct lk_index *index);
 int lk_index_wants_linking(const struct lk_index *index);
 

@@ -1,6 +1,7 @@
 /* Linking vectors into an HNSW graph. A graph that is searched never changes: the vectors that came since are added to a
  * copy, or a new one is built, while the old one and the Flat segments go on answering; then they change places. What
- * waits is linked in rounds that double the graph, so that a stop in the middle of a large one loses the last round. */
+ * waits is linked in rounds of a quarter of the graph, each of which ends in its file: a stop loses the one it was in, and
+ * all the copying and writing is that of five graphs. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -12,8 +13,9 @@
 #include "work.h"
 
 enum {
-    LINKED = 256, /* vectors linked at a time: how soon a stop is heard */
-    ROUND = 16384,
+    LINKED = 256,  /* vectors linked at a time: how soon a stop is heard */
+    ROUND = 16384, /* vectors at least, */
+    PART = 4,      /* and this part of the graph */
     LOG_SECONDS = 10,
     NICE = 5
 };
@@ -64,7 +66,7 @@ static int choose(struct link *l) {
     struct lk_segment *const *from = l->view->segments;
     const struct lk_segment *graph = lk_view_graph(l->view);
     const size_t linked = graph != NULL ? graph->count : 0;
-    const size_t most = linked > ROUND ? linked : ROUND;
+    const size_t most = linked / PART > ROUND ? linked / PART : ROUND;
     size_t slots = 0, count = 0;
     for (l->n = graph != NULL; l->n + 1 < l->view->n && slots < most; l->n++)
         slots += from[l->n]->count;

@@ -8,6 +8,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/sha256.h"
+#include "server/index_internal.h"
 
 enum { N = 700, DIM = 16 };
 
@@ -131,6 +132,41 @@ static void a_graph_that_was_added_to_is_kept_too(void) {
     teardown(&at);
 }
 
+/* Stops after three rounds, and looks at how much each of them dared. */
+static size_t in_file;
+static void stop_after_three_rounds(struct lk_index *index, int stage) {
+    const size_t linked = lk_index_linked(index);
+    if (stage == 0)
+        return;
+    LK_CHECK(linked - in_file <= 16384 + 4096); /* what a stop may lose: a round, which ends with a segment */
+    if ((in_file = linked) >= 48000)
+        lk_index_cancel(index);
+}
+
+static void a_stop_while_linking_loses_only_the_last_round(void) {
+    struct at at = {.folder = "/tmp/lk-index-file-XXXXXX"};
+    struct lk_index_options o;
+    struct lk_index *index;
+    LK_REQUIRE(mkdtemp(at.folder) != NULL);
+    snprintf(at.path, sizeof at.path, "%s/photos.db.hnsw", at.folder);
+    o = options(&at);
+    o.m = 4;
+    o.ef_construction = 8;
+    model_open(&at.m, 80000, 4, 6);
+    LK_REQUIRE(lk_index_open(&index, 4, &o) == 0);
+    for (int i = 0; i < at.m.n; i++)
+        LK_CHECK_INT(model_put(&at.m, index, i), 0);
+    in_file = 0;
+    index->halfway = stop_after_three_rounds;
+    LK_CHECK_INT(lk_index_compact(index), LK_ECANCELLED);
+    lk_index_close(index);
+    LK_REQUIRE(lk_index_open(&index, 4, &o) == 0);
+    LK_CHECK(in_file >= 48000 && in_file < 65000);
+    LK_CHECK_INT(lk_index_linked(index), in_file);
+    lk_index_close(index);
+    teardown(&at);
+}
+
 static void another_space_or_graph_is_not_used(void) {
     struct at at;
     setup(&at);
@@ -245,6 +281,7 @@ static const struct lk_case cases[] = {
     LK_CASE(the_catalogue_is_right_where_they_differ),
     LK_CASE(nothing_of_a_foreign_file_is_left),
     LK_CASE(a_graph_that_was_added_to_is_kept_too),
+    LK_CASE(a_stop_while_linking_loses_only_the_last_round),
     LK_CASE(another_space_or_graph_is_not_used),
     LK_CASE(a_cut_file_is_not_used),
     LK_CASE(a_changed_byte_anywhere_is_seen),
