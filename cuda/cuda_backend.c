@@ -394,4 +394,5 @@ const struct lk_backend_ops lk_cuda_ops = {.version = LK_BACKEND_VERSION,
                                            .recording_free = lk_cuda__recording_free,
                                            .embed_begin = lk_cuda__embed_begin,
                                            .embed_end = lk_cuda__embed_end,
+                                           .neighbors = lk_cuda__neighbors,
                                            .close = close_cuda};

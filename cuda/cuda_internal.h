@@ -130,9 +130,13 @@ void lk_cuda__record_optimizer(struct lk_backend *b, const struct lk_optimizer_c
 
 /* embed.c */
 int lk_cuda__embed_begin(struct lk_pass *pass, const uint8_t *pixels, int count, const float mean[3],
-                         const float std[3]);
+                         const float std[3], float *keep);
 int lk_cuda__embed_end(struct lk_pass *pass, float *host);
 void lk_cuda__embed_free(struct lk_cuda_embed *e);
+
+/* nearest.c */
+int lk_cuda__neighbors(struct lk_backend *b, struct lk_neighbor *out, const float *query, size_t nq, const float *bank,
+                       size_t nb, size_t dim, size_t k, const uint32_t *self);
 
 /* input.c: in and out.  pass.c: memory and forward.  backward.c: the rest of a training step. */
 const struct lk_plan *lk_cuda__enter(const struct lk_pass *pass); /* its plan, with its device made this thread's */

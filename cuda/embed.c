@@ -20,7 +20,7 @@ struct lk_cuda_embed {
     struct {
         uint8_t *in; /* pinned, as on the device */
         float *out;
-        int count;
+        int count; /* rows for the host */
         cudaEvent_t done;
     } slots[LK_EMBED_SLOTS];
     unsigned begun, ended;
@@ -145,7 +145,7 @@ static int run(struct lk_pass *pass, const float mean[3], const float std[3]) {
 }
 
 int lk_cuda__embed_begin(struct lk_pass *pass, const uint8_t *pixels, int count, const float mean[3],
-                         const float std[3]) {
+                         const float std[3], float *keep) {
     const struct lk_plan *p = lk_cuda__enter(pass);
     size_t bytes = (size_t)(count > 0 ? count : 0) * picture_bytes(p);
     struct lk_cuda_embed *e;
@@ -165,13 +165,13 @@ int lk_cuda__embed_begin(struct lk_pass *pass, const uint8_t *pixels, int count,
     if ((code = lk_cuda__error(cudaMemcpyAsync(e->in, e->slots[slot].in, bytes, cudaMemcpyHostToDevice, p->b->stream),
                                "pictures")) ||
         (code = run(pass, mean, std)) ||
-        (code = lk_cuda__error(cudaMemcpyAsync(e->slots[slot].out, e->out, (size_t)count * row_bytes(p),
-                                               cudaMemcpyDeviceToHost, p->b->stream),
+        (code = lk_cuda__error(cudaMemcpyAsync(keep ? keep : e->slots[slot].out, e->out, (size_t)count * row_bytes(p),
+                                               keep ? cudaMemcpyDeviceToDevice : cudaMemcpyDeviceToHost, p->b->stream),
                                "vectors")) ||
         (code = lk_cuda__error(cudaEventRecord(e->slots[slot].done, p->b->stream), "vectors"))) {
         return code;
     }
-    e->slots[slot].count = count;
+    e->slots[slot].count = keep ? 0 : count;
     e->begun++;
     return LK_OK;
 }
@@ -187,6 +187,8 @@ int lk_cuda__embed_end(struct lk_pass *pass, float *host) {
     if ((code = lk_cuda__error(cudaEventSynchronize(e->slots[slot].done), "forward"))) {
         return code;
     }
-    memcpy(host, e->slots[slot].out, (size_t)e->slots[slot].count * row_bytes(p));
+    if (e->slots[slot].count) {
+        memcpy(host, e->slots[slot].out, (size_t)e->slots[slot].count * row_bytes(p));
+    }
     return LK_OK;
 }

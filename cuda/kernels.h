@@ -16,6 +16,7 @@
 extern "C" {
 #endif
 
+struct lk_neighbor;
 struct lk_cuda_step; /* bodies.h; a pointer to it is device memory too */
 
 enum lk_element { LK_E_F32, LK_E_BF16, LK_E_F16 };
@@ -110,6 +111,18 @@ size_t lk_cuda_augment_scratch(int batch, int size);
 int lk_cuda_augment(cudaStream_t stream, enum lk_element t, void *nhwc, int c_pad, int batch,
                     const struct lk_augment *a, int view, const struct lk_cuda_step *step, const uint8_t *const *pixels,
                     const int *widths, const int *heights, const uint64_t *ids, void *scratch);
+
+/* --- nearest.cu: nearest rows as model/neighbor.h defines them. All of it is float, whatever a net computes in. */
+/* out[n][dim]: rows from[i] of `rows` (from NULL: row i), columns in lk_dot_column()'s order. */
+int lk_cuda_nearest_pack(cudaStream_t stream, float *out, const float *rows, const uint32_t *from, size_t n,
+                         size_t dim);
+/* scores[nq][pitch], of which nb are written: dot products of packed rows. */
+int lk_cuda_nearest_products(cudaStream_t stream, float *scores, size_t pitch, const float *query, size_t nq,
+                             const float *bank, size_t nb, size_t dim);
+/* Takes bank rows first..first + n, whose scores these are, into the heaps out[nq][k]; tiles come in their order from row 0.
+ * self (NULL: none): the row that each query must not find. last: heaps become lists, best first. */
+int lk_cuda_nearest_select(cudaStream_t stream, struct lk_neighbor *out, const float *scores, size_t pitch, size_t nq,
+                           size_t first, size_t n, size_t k, const uint32_t *self, int last);
 
 #ifdef __cplusplus
 }

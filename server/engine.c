@@ -143,7 +143,7 @@ static int run(struct lk_engine *e, struct bucket *b, const uint8_t *pixels, int
     const struct lk_net *net = &e->model.net;
     int rc;
     if (e->ops->embed_begin) {
-        rc = e->ops->embed_begin(b->pass, pixels, n, e->model.mean, e->model.std);
+        rc = e->ops->embed_begin(b->pass, pixels, n, e->model.mean, e->model.std, NULL);
         return rc ? rc : e->ops->embed_end(b->pass, vectors);
     }
     if ((rc = e->ops->input_u8(b->pass, pixels, n, e->model.mean, e->model.std)) ||

@@ -117,11 +117,11 @@ static int prepare_all(struct lk_embedder *e, struct prepare *p, size_t n) {
     return rc;
 }
 
-/* Vectors of e->pixels: begun now, or whole where the device cannot begin. */
-static int begin(struct lk_embedder *e, float *out, size_t n) {
+/* Vectors of e->pixels: begun now, or whole where the device cannot begin. kept: out is device memory. */
+static int begin(struct lk_embedder *e, float *out, size_t n, int kept) {
     const struct lk_backend_ops *ops = lk_ops(e->device);
     if (ops->embed_begin != NULL)
-        return ops->embed_begin(e->pass, e->pixels, (int)n, e->mean, e->std);
+        return ops->embed_begin(e->pass, e->pixels, (int)n, e->mean, e->std, kept ? out : NULL);
     int rc = ops->input_u8(e->pass, e->pixels, (int)n, e->mean, e->std);
     return rc ? rc : forward(e, out, n);
 }
@@ -132,15 +132,15 @@ static int end(struct lk_embedder *e, float *out) {
 }
 
 /* While a batch is on the device the next is prepared. */
-int lk_embedder_dataset(struct lk_embedder *e, float *out, const struct lk_dataset *d, const uint32_t *which, size_t n,
-                        int (*stop)(void)) {
+static int embed(struct lk_embedder *e, float *out, int kept, const struct lk_dataset *d, const uint32_t *which,
+                 size_t n, int (*stop)(void)) {
     float *begun = NULL; /* where the vectors of the batch go that has begun and not ended */
     int rc = 0;
     for (size_t at = 0; at < n && rc == 0; at += e->batch) {
         size_t count = n - at < e->batch ? n - at : e->batch;
         float *to = out + at * e->dim;
         struct prepare p = {.e = e, .d = d, .which = which, .first = at};
-        if ((rc = prepare_all(e, &p, count)) || (rc = begin(e, to, count)))
+        if ((rc = prepare_all(e, &p, count)) || (rc = begin(e, to, count, kept)))
             break;
         float *before = begun;
         begun = to;
@@ -158,10 +158,20 @@ int lk_embedder_dataset(struct lk_embedder *e, float *out, const struct lk_datas
     return rc;
 }
 
+int lk_embedder_dataset(struct lk_embedder *e, float *out, const struct lk_dataset *d, const uint32_t *which, size_t n,
+                        int (*stop)(void)) {
+    return embed(e, out, 0, d, which, n, stop);
+}
+
+int lk_embedder_dataset_kept(struct lk_embedder *e, float *device, const struct lk_dataset *d, const uint32_t *which,
+                             size_t n, int (*stop)(void)) {
+    return embed(e, device, 1, d, which, n, stop);
+}
+
 int lk_embedder_images(struct lk_embedder *e, float *out, const struct lk_image *images, size_t n) {
     struct prepare p = {.e = e, .images = images};
     int rc = n > e->batch ? lk_err(LK_EINVAL, "%zu pictures in a batch of %zu", n, e->batch) : prepare_all(e, &p, n);
-    return rc || (rc = begin(e, out, n)) ? rc : end(e, out);
+    return rc || (rc = begin(e, out, n, 0)) ? rc : end(e, out);
 }
 
 int lk_embedder_views(struct lk_embedder *e, float *out, const struct lk_dataset *d, const uint8_t *base,

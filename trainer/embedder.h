@@ -42,6 +42,10 @@ int lk_embedder_weights(struct lk_embedder *e, const float *params, const float 
 int lk_embedder_dataset(struct lk_embedder *e, float *out, const struct lk_dataset *d, const uint32_t *which, size_t n,
                         int (*stop)(void));
 
+/* The same into device memory, where the device can keep vectors (ops->embed_begin). */
+int lk_embedder_dataset_kept(struct lk_embedder *e, float *device, const struct lk_dataset *d, const uint32_t *which,
+                             size_t n, int (*stop)(void));
+
 /* out[n][dim] for n <= batch pictures in memory. */
 int lk_embedder_images(struct lk_embedder *e, float *out, const struct lk_image *images, size_t n);
 

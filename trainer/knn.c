@@ -11,36 +11,6 @@
 
 enum { QUERY_BLOCK = 256, BANK_BLOCK = 4096 };
 
-/* A heap whose root is the worst kept neighbour. */
-static int worse(struct lk_neighbor a, struct lk_neighbor b) {
-    return a.cosine < b.cosine || (a.cosine == b.cosine && a.index > b.index);
-}
-
-static void sift_down(struct lk_neighbor *heap, size_t n, size_t at) {
-    struct lk_neighbor moved = heap[at];
-    for (size_t child = 2 * at + 1; child < n; at = child, child = 2 * at + 1) {
-        if (child + 1 < n && worse(heap[child + 1], heap[child]))
-            child++;
-        if (!worse(heap[child], moved))
-            break;
-        heap[at] = heap[child];
-    }
-    heap[at] = moved;
-}
-
-static void sift_up(struct lk_neighbor *heap, size_t at) {
-    struct lk_neighbor moved = heap[at];
-    for (; at > 0 && worse(moved, heap[(at - 1) / 2]); at = (at - 1) / 2)
-        heap[at] = heap[(at - 1) / 2];
-    heap[at] = moved;
-}
-
-static int best_first(const void *a, const void *b) {
-    return worse(*(const struct lk_neighbor *)a, *(const struct lk_neighbor *)b)
-               ? 1
-               : -worse(*(const struct lk_neighbor *)b, *(const struct lk_neighbor *)a);
-}
-
 struct select {
     const float *scores; /* [queries of the block][nb] */
     struct lk_neighbor *out;
@@ -57,20 +27,14 @@ static void select_one(void *arg, size_t i) {
         struct lk_neighbor n = {score[j], (uint32_t)(s->first_row + j)};
         if (s->self != NULL && s->self[query] == n.index)
             continue;
-        if (kept < s->k) {
-            heap[kept] = n;
-            sift_up(heap, kept++);
-        } else if (worse(heap[0], n)) {
-            heap[0] = n;
-            sift_down(heap, kept, 0);
-        }
+        kept = lk_neighbor_take(heap, kept, s->k, n);
     }
     s->kept[i] = kept;
 }
 
 static void sort_one(void *arg, size_t i) {
     const struct select *s = arg;
-    qsort(s->out + (s->first_query + i) * s->k, s->k, sizeof *s->out, best_first);
+    lk_neighbor_sort(s->out + (s->first_query + i) * s->k, s->k);
 }
 
 int lk_knn_search(struct lk_neighbor *out, const float *query, size_t nq, const float *bank, size_t nb, size_t dim,
@@ -114,7 +78,7 @@ int lk_knn_vote(const struct lk_neighbor *found, size_t k, const int *bank_label
 
 int lk_knn_evaluate(struct lk_knn_score *out, const float *query, const int *query_label, size_t nq, const float *bank,
                     const int *bank_label, size_t nb, size_t dim, size_t n_classes, size_t k, double temperature,
-                    const uint32_t *self, struct lk_pool *pool) {
+                    const uint32_t *self, struct lk_pool *pool, struct lk_backend *device) {
     size_t others = nb - (self != NULL && nb > 0), right = 0, right1 = 0;
     memset(out, 0, sizeof *out);
     if (nq == 0 || others == 0 || n_classes == 0)
@@ -123,7 +87,9 @@ int lk_knn_evaluate(struct lk_knn_score *out, const float *query, const int *que
     k = k < others ? k : others;
     struct lk_neighbor *found = lk_calloc(nq * k, sizeof *found);
     double *votes = lk_calloc(n_classes, sizeof *votes);
-    int rc = found == NULL || votes == NULL ? LK_ENOMEM : lk_knn_search(found, query, nq, bank, nb, dim, k, self, pool);
+    int rc = found == NULL || votes == NULL ? LK_ENOMEM
+             : device != NULL ? lk_ops(device)->neighbors(device, found, query, nq, bank, nb, dim, k, self)
+                              : lk_knn_search(found, query, nq, bank, nb, dim, k, self, pool);
     for (size_t i = 0; i < nq && rc == 0; i++) {
         const struct lk_neighbor *f = found + i * k;
         right += lk_knn_vote(f, k, bank_label, temperature, votes, n_classes) == query_label[i];

@@ -11,13 +11,10 @@
 #include <stdint.h>
 
 #include "base/pool.h"
+#include "model/backend.h"
+#include "model/neighbor.h"
 
-struct lk_neighbor {
-    float cosine;
-    uint32_t index; /* row of the bank */
-};
-
-/* out[nq][k]: by falling cosine, equal ones by rising index. Rows are unit vectors [dim]. k <= nb, or k <= nb - 1 with
+/* On the host. out[nq][k]: by falling cosine, equal ones by rising index. Rows are unit vectors [dim]. k <= nb, or k <= nb - 1 with
  * self (self[nq]: a row of the bank that this query must not find; NULL: none). LK_EINVAL, LK_ENOMEM. */
 int lk_knn_search(struct lk_neighbor *out, const float *query, size_t nq, const float *bank, size_t nb, size_t dim,
                   size_t k, const uint32_t *self, struct lk_pool *pool);
@@ -29,10 +26,11 @@ struct lk_knn_score {
     int leave_one_out;
 };
 
-/* Votes. k and temperature as asked for (k is cut to the bank); labels are class numbers 0..n_classes-1. */
+/* Votes. k and temperature as asked for (k is cut to the bank); labels are class numbers 0..n_classes-1. device (NULL:
+ * none; it has ops->neighbors): query and bank are its memory, and it searches; query NULL is as there. */
 int lk_knn_evaluate(struct lk_knn_score *out, const float *query, const int *query_label, size_t nq, const float *bank,
                     const int *bank_label, size_t nb, size_t dim, size_t n_classes, size_t k, double temperature,
-                    const uint32_t *self, struct lk_pool *pool);
+                    const uint32_t *self, struct lk_pool *pool, struct lk_backend *device);
 
 /* "k=200 T=0.1 cosine, 50000 training pictures as bank, 10000 test queries". */
 void lk_knn_protocol(char *text, size_t n, const struct lk_knn_score *s);

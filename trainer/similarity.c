@@ -16,32 +16,18 @@ const char *lk_similarity_name(void) { return "OpenBLAS"; }
 
 #else
 
+#include "model/neighbor.h"
+
 struct product {
     float *out;
     const float *query, *bank;
     size_t nb, dim;
 };
 
-enum { LANES = 16 };
-
-/* Sums in LANES parts, which the compiler may keep in vector registers without changing their order. */
-static float dot(const float *a, const float *b, size_t n) {
-    float part[LANES] = {0}, sum = 0;
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (size_t j = 0; j < LANES; j++)
-            part[j] += a[i + j] * b[i + j];
-    for (; i < n; i++)
-        sum += a[i] * b[i];
-    for (size_t j = 0; j < LANES; j++)
-        sum += part[j];
-    return sum;
-}
-
 static void one_query(void *arg, size_t i) {
     const struct product *p = arg;
     for (size_t j = 0; j < p->nb; j++)
-        p->out[i * p->nb + j] = dot(p->query + i * p->dim, p->bank + j * p->dim, p->dim);
+        p->out[i * p->nb + j] = lk_dot(p->query + i * p->dim, p->bank + j * p->dim, p->dim);
 }
 
 void lk_similarity(float *out, const float *query, size_t nq, const float *bank, size_t nb, size_t dim,

@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "image/augment.h"
+#include "model/neighbor.h"
 #include "model/net.h"
 
 struct lk_backend; /* an open device; each backend's own struct begins with struct lk_backend_base */
@@ -183,9 +184,17 @@ struct lk_backend_ops {
     /* (optional, both or none) Pictures to unit vectors by an LK_INFERENCE pass: input_u8, the forward, output of the
      * plan's last edge, in two halves, so that the host has work of its own meanwhile. embed_begin takes the pictures
      * over and returns; embed_end waits for the pass's oldest batch and writes its rows. A pass holds LK_EMBED_SLOTS
-     * batches that have begun and not ended, then LK_EBUSY. The first of a pass is slower than the others. */
-    int (*embed_begin)(struct lk_pass *pass, const uint8_t *pixels, int count, const float mean[3], const float std[3]);
+     * batches that have begun and not ended, then LK_EBUSY. The first of a pass is slower than the others. keep (NULL:
+     * none): device memory that the rows go to instead; embed_end then waits and writes nothing. */
+    int (*embed_begin)(struct lk_pass *pass, const uint8_t *pixels, int count, const float mean[3], const float std[3],
+                       float *keep);
     int (*embed_end)(struct lk_pass *pass, float *host);
+    /* (optional; whoever has it has embed_begin) The k nearest rows of bank[nb][dim] to each of query[nq][dim] by dot
+     * product, into out[nq][k] in HOST memory, as model/neighbor.h defines them. query and bank are device memory; query
+     * NULL: query i is row self[i]. self[nq] (host; NULL: none): the row that query i does not find. LK_EINVAL: k < 1 or
+     * more than a query may find. Waits; takes device memory of its own meanwhile: LK_ENOMEM. */
+    int (*neighbors)(struct lk_backend *b, struct lk_neighbor *out, const float *query, size_t nq, const float *bank,
+                     size_t nb, size_t dim, size_t k, const uint32_t *self);
     /* (optional) The whole inference or training forward / backward of a pass; NULL: the walk's loop. */
     int (*forward)(struct lk_pass *pass, float *running_stats);
     int (*backward)(struct lk_pass *pass, float *grads);

@@ -166,14 +166,14 @@ static int bench_embed(struct lk_backend *b, int batch, enum lk_precision precis
     prepared = now() - prepared;
     for (int i = -WARM_UP; !rc && i < calls; i++) { /* one at a time */
         double start = now();
-        (void)((rc = ops->embed_begin(pass, pixels, batch, mean, std)) || (rc = ops->embed_end(pass, out)));
+        (void)((rc = ops->embed_begin(pass, pixels, batch, mean, std, NULL)) || (rc = ops->embed_end(pass, out)));
         if (i >= 0) {
             seconds[i] = now() - start;
         }
     }
     double began = now();
     for (int i = 0; !rc && i <= calls; i++) { /* and with two on their way */
-        (void)((i < calls && (rc = ops->embed_begin(pass, pixels, batch, mean, std))) ||
+        (void)((i < calls && (rc = ops->embed_begin(pass, pixels, batch, mean, std, NULL))) ||
                (i > 0 && (rc = ops->embed_end(pass, out))));
     }
     double rate = (double)batch * calls / (now() - began);

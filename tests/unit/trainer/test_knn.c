@@ -131,7 +131,7 @@ static void scores_equal_a_direct_count(void) {
         right += best == label[i], right1 += bank_label[all[0].index] == label[i];
     }
     struct lk_knn_score s;
-    LK_CHECK_INT(lk_knn_evaluate(&s, q, label, Q, bank, bank_label, N, DIM, CLASSES, K, .1, NULL, pool), 0);
+    LK_CHECK_INT(lk_knn_evaluate(&s, q, label, Q, bank, bank_label, N, DIM, CLASSES, K, .1, NULL, pool, NULL), 0);
     LK_CHECK_NEAR(s.knn, right, 1e-9);
     LK_CHECK_NEAR(s.nn1, right1, 1e-9);
     LK_CHECK(right > 40 && right < 100);
@@ -144,15 +144,15 @@ static void k_is_cut_to_the_bank_and_the_protocol_says_so(void) {
     uint32_t self[4] = {0, 1, 2, 3};
     struct lk_knn_score s;
     char text[160];
-    LK_CHECK_INT(lk_knn_evaluate(&s, x, label, 4, x, label, 4, 2, 2, 200, .1, self, pool), 0);
+    LK_CHECK_INT(lk_knn_evaluate(&s, x, label, 4, x, label, 4, 2, 2, 200, .1, self, pool, NULL), 0);
     LK_CHECK_INT(s.k, 3);
     LK_CHECK_NEAR(s.nn1, 100, 0);
     lk_knn_protocol(text, sizeof text, &s);
     LK_CHECK_HOLDS(text, "k=3 T=0.1 cosine, 4 training pictures against the other 3");
-    LK_CHECK_INT(lk_knn_evaluate(&s, x, label, 4, x, label, 4, 2, 2, 2, .1, NULL, pool), 0);
+    LK_CHECK_INT(lk_knn_evaluate(&s, x, label, 4, x, label, 4, 2, 2, 2, .1, NULL, pool, NULL), 0);
     lk_knn_protocol(text, sizeof text, &s);
     LK_CHECK_HOLDS(text, "4 training pictures as bank, 4 test queries");
-    LK_CHECK_INT(lk_knn_evaluate(&s, x, label, 0, x, label, 4, 2, 2, 2, .1, NULL, pool), LK_EINVAL);
+    LK_CHECK_INT(lk_knn_evaluate(&s, x, label, 0, x, label, 4, 2, 2, 2, .1, NULL, pool, NULL), LK_EINVAL);
 }
 
 static void label_free_measures_know_spread_from_collapse(void) {

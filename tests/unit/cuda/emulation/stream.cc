@@ -88,7 +88,7 @@ bool is_pinned(const void *p, size_t count) {
 }
 
 cudaError_t take(const char *function, void **p, size_t bytes) {
-    cudaError_t e = outside(function);
+    cudaError_t e = refused == function ? cudaErrorMemoryAllocation : outside(function);
     if (e != cudaSuccess) {
         return e;
     }

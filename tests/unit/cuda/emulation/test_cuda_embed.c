@@ -87,7 +87,7 @@ static void check_batch(struct nets *n, int count, uint32_t seed) {
     draw(pixels, count, seed);
     memset(got, 0, sizeof got);
     LK_REQUIRE(expect(n, pixels, count, want) == 0);
-    LK_REQUIRE(n->ops->embed_begin(n->pass, pixels, count, mean, std) == 0);
+    LK_REQUIRE(n->ops->embed_begin(n->pass, pixels, count, mean, std, NULL) == 0);
     LK_REQUIRE(n->ops->embed_end(n->pass, got) == 0);
     LK_CHECK(memcmp(want, got, bytes) == 0);
     for (int i = 0; i < DIM; i++)
@@ -141,9 +141,9 @@ static void two_batches_are_on_their_way_and_a_third_is_refused(void) {
     size_t waits = lk_emulated_waits();
     for (int i = 0; i < 2; i++) {
         draw(pixels, BATCH - i, (uint32_t)i); /* over the other's pictures, which were taken over */
-        LK_REQUIRE(n.ops->embed_begin(n.pass, pixels, BATCH - i, mean, std) == 0);
+        LK_REQUIRE(n.ops->embed_begin(n.pass, pixels, BATCH - i, mean, std, NULL) == 0);
     }
-    LK_CHECK_INT(n.ops->embed_begin(n.pass, pixels, 1, mean, std), LK_EBUSY);
+    LK_CHECK_INT(n.ops->embed_begin(n.pass, pixels, 1, mean, std, NULL), LK_EBUSY);
     LK_CHECK_INT(lk_emulated_waits() - waits, 0);
     for (int i = 0; i < 2; i++) {
         LK_CHECK_INT(n.ops->embed_end(n.pass, got), 0);
