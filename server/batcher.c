@@ -15,6 +15,13 @@ struct queue {
     int count, reserved;
 };
 
+/* A batch that is computed. */
+struct flight {
+    struct lk_batch_entry **entries;
+    int n;
+    int64_t start_ns;
+};
+
 struct lk_batcher {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
@@ -25,7 +32,8 @@ struct lk_batcher {
     struct queue single, bulk;
     int64_t first_ns; /* when the oldest entry came, while any waits */
     int64_t batch_ns; /* how long batches take */
-    int64_t ended_ns; /* when the last batch ended, if entries waited then; else 0 */
+    int64_t ended_ns; /* when the last batch ended */
+    int went_on;      /* entries waited then, or a batch was on its way */
     int closing, broken, bulk_next;
     struct lk_batcher_stats stats;
     /* the thread's own */
@@ -33,7 +41,8 @@ struct lk_batcher {
     size_t picture; /* bytes */
     uint8_t *pixels;
     float *vectors;
-    struct lk_batch_entry **batch;
+    struct flight flights[LK_EMBED_SLOTS]; /* in turn */
+    unsigned begun, ended;
 };
 
 static int64_t now_ns(void) {
@@ -75,6 +84,11 @@ static struct lk_batch_entry *pop(struct queue *q) {
     return entry;
 }
 
+static void wait_until(struct lk_batcher *b, int64_t ns) {
+    struct timespec t = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
+    pthread_cond_timedwait(&b->changed, &b->mutex, &t);
+}
+
 /* Waits until a batch may begin. 0: nothing waits any more and the batcher closes. */
 static int wait_for_batch(struct lk_batcher *b) {
     for (;;) {
@@ -92,8 +106,7 @@ static int wait_for_batch(struct lk_batcher *b) {
                         (b->single.reserved + b->bulk.reserved > 0 && b->batch_ns > delay ? b->batch_ns : delay);
         if (now_ns() >= begin)
             return 1;
-        struct timespec t = {.tv_sec = begin / 1000000000, .tv_nsec = begin % 1000000000};
-        pthread_cond_timedwait(&b->changed, &b->mutex, &t);
+        wait_until(b, begin);
     }
 }
 
@@ -110,9 +123,9 @@ static struct lk_batch_entry *next_entry(struct lk_batcher *b, int n, int bulk) 
     return b->bulk.count ? pop(&b->bulk) : NULL;
 }
 
-/* Takes live entries from the queues; called and returns with the mutex held, which is open while entries are asked
- * whether anybody still wants them. */
-static int collect(struct lk_batcher *b) {
+/* Takes live entries from the queues into batch; called and returns with the mutex held, which is open while entries are
+ * asked whether anybody still wants them. */
+static int collect(struct lk_batcher *b, struct lk_batch_entry **batch) {
     int n = 0, bulk = 0;
     struct lk_batch_entry *entry;
     while (n < b->max_batch && (entry = next_entry(b, n, bulk))) {
@@ -128,7 +141,7 @@ static int collect(struct lk_batcher *b) {
             entry->done(entry, LK_ECANCELLED, late ? "the deadline passed in the queue" : "the client left");
         } else {
             bulk += entry->bulk != 0;
-            b->batch[n++] = entry;
+            batch[n++] = entry;
         }
         pthread_mutex_lock(&b->mutex);
     }
@@ -144,29 +157,33 @@ static int is_unit(const float *v, int dim) {
     return isfinite(sum) && sum > 0.98 && sum < 1.02;
 }
 
-static void compute(struct lk_batcher *b, int n) {
-    for (int i = 0; i < n; i++)
-        memcpy(b->pixels + (size_t)i * b->picture, b->batch[i]->pixels, b->picture);
-    int64_t start = now_ns();
-    int rc = lk_engine_embed(b->engine, b->pixels, n, b->vectors);
+/* The figures of a batch that has ended. */
+static void count(struct lk_batcher *b, const struct flight *f, int rc, int64_t end) {
     pthread_mutex_lock(&b->mutex);
     if (rc)
         b->broken = 1;
     b->stats.batches++;
-    b->stats.entries += (uint64_t)n;
-    int64_t end = now_ns(), took = end - start;
+    b->stats.entries += (uint64_t)f->n;
+    int64_t took = end - (f->start_ns > b->ended_ns ? f->start_ns : b->ended_ns); /* not the one before it too */
     b->batch_ns = b->batch_ns == 0 ? took : (7 * b->batch_ns + took) / 8;
-    if (b->ended_ns)
+    if (b->went_on)
         took = end - b->ended_ns;
-    b->ended_ns = b->single.count + b->bulk.count ? end : 0;
-    double rate = 1e9 * n / (double)(took > 0 ? took : 1);
+    b->ended_ns = end;
+    b->went_on = b->single.count + b->bulk.count > 0 || b->begun != b->ended;
+    double rate = 1e9 * f->n / (double)(took > 0 ? took : 1);
     b->stats.images_per_second = b->stats.images_per_second == 0 ? rate : 0.9 * b->stats.images_per_second + 0.1 * rate;
     pthread_mutex_unlock(&b->mutex);
-    lk_metrics_count_batch(b->options.metrics, n);
-    for (int i = 0; i < n; i++) {
-        struct lk_batch_entry *entry = b->batch[i];
-        lk_metrics_stage(b->options.metrics, LK_STAGE_QUEUE, start - entry->submitted_ns, entry->stages);
-        lk_metrics_stage(b->options.metrics, LK_STAGE_INFERENCE, end - start, entry->stages);
+    lk_metrics_count_batch(b->options.metrics, f->n);
+}
+
+/* Everyone gets his vector, or rc with lk_error(). */
+static void hand_out(struct lk_batcher *b, const struct flight *f, int rc) {
+    int64_t end = now_ns();
+    count(b, f, rc, end);
+    for (int i = 0; i < f->n; i++) {
+        struct lk_batch_entry *entry = f->entries[i];
+        lk_metrics_stage(b->options.metrics, LK_STAGE_QUEUE, f->start_ns - entry->submitted_ns, entry->stages);
+        lk_metrics_stage(b->options.metrics, LK_STAGE_INFERENCE, end - f->start_ns, entry->stages);
         const float *vector = b->vectors + (size_t)i * (size_t)b->dim;
         if (rc) {
             entry->done(entry, rc, lk_error());
@@ -179,18 +196,61 @@ static void compute(struct lk_batcher *b, int n) {
     }
 }
 
+static void begin(struct lk_batcher *b, struct flight *f) {
+    for (int i = 0; i < f->n; i++)
+        memcpy(b->pixels + (size_t)i * b->picture, f->entries[i]->pixels, b->picture);
+    f->start_ns = now_ns();
+    int rc = lk_engine_begin(b->engine, b->pixels, f->n);
+    if (rc)
+        hand_out(b, f, rc);
+    else
+        b->begun++;
+}
+
+static void end_oldest(struct lk_batcher *b) {
+    int rc = lk_engine_end(b->engine, b->vectors);
+    hand_out(b, &b->flights[b->ended++ % LK_EMBED_SLOTS], rc);
+}
+
+/* Whether another batch begins before the oldest ends. While a full one computes, more are likely to come: they are waited
+ * for until half of a batch's time has passed, and then for its end, which tells nobody before it is asked for. */
+static int another_begins(struct lk_batcher *b) {
+    const struct flight *oldest = &b->flights[b->ended % LK_EMBED_SLOTS];
+    int64_t until = (oldest->start_ns > b->ended_ns ? oldest->start_ns : b->ended_ns) + b->batch_ns / 2;
+    if (b->begun - b->ended == (unsigned)lk_engine_slots(b->engine))
+        return 0;
+    for (;;) {
+        int waiting = b->single.count + b->bulk.count;
+        if (waiting >= b->max_batch || b->closing)
+            return waiting > 0;
+        if (oldest->n < b->max_batch || now_ns() >= until)
+            return 0;
+        wait_until(b, until);
+    }
+}
+
 static void *run(void *arg) {
     struct lk_batcher *b = arg;
     pthread_mutex_lock(&b->mutex);
-    while (wait_for_batch(b)) {
+    for (;;) {
+        if (b->begun == b->ended) {
+            if (!wait_for_batch(b))
+                break;
+            pthread_mutex_unlock(&b->mutex);
+            lk_cores_take(b->options.cores, b->options.engine_cores);
+            pthread_mutex_lock(&b->mutex);
+        }
+        struct flight *next = &b->flights[b->begun % LK_EMBED_SLOTS];
+        int begins = b->begun == b->ended || another_begins(b);
+        if (begins)
+            next->n = collect(b, next->entries); /* those too that came while we waited for the cores */
         pthread_mutex_unlock(&b->mutex);
-        lk_cores_take(b->options.cores, b->options.engine_cores);
-        pthread_mutex_lock(&b->mutex);
-        int n = collect(b); /* those too that came while we waited for the cores */
-        pthread_mutex_unlock(&b->mutex);
-        if (n)
-            compute(b, n);
-        lk_cores_give(b->options.cores, b->options.engine_cores);
+        if (!begins)
+            end_oldest(b);
+        else if (next->n)
+            begin(b, next);
+        if (b->begun == b->ended)
+            lk_cores_give(b->options.cores, b->options.engine_cores);
         pthread_mutex_lock(&b->mutex);
     }
     pthread_mutex_unlock(&b->mutex);
@@ -222,8 +282,11 @@ int lk_batcher_open(struct lk_batcher **out, struct lk_engine *engine, const str
     int rc = 0;
     b->pixels = lk_calloc((size_t)b->max_batch, b->picture);
     b->vectors = lk_calloc((size_t)b->max_batch * (size_t)b->dim, sizeof *b->vectors);
-    b->batch = lk_calloc((size_t)b->max_batch, sizeof(struct lk_batch_entry *));
-    if (!b->pixels || !b->vectors || !b->batch) {
+    for (int i = 0; i < LK_EMBED_SLOTS && rc == 0; i++) {
+        b->flights[i].entries = lk_calloc((size_t)b->max_batch, sizeof(struct lk_batch_entry *));
+        rc = b->flights[i].entries ? 0 : LK_ENOMEM;
+    }
+    if (rc || !b->pixels || !b->vectors) {
         rc = LK_ENOMEM;
     } else if (pthread_create(&b->thread, NULL, run, b)) {
         rc = lk_err(LK_EFAIL, "the batcher's thread cannot be started");
@@ -367,6 +430,7 @@ void lk_batcher_close(struct lk_batcher *batcher) {
     pthread_mutex_destroy(&batcher->mutex);
     free(batcher->pixels);
     free(batcher->vectors);
-    free(batcher->batch);
+    for (int i = 0; i < LK_EMBED_SLOTS; i++)
+        free(batcher->flights[i].entries);
     free(batcher);
 }

@@ -3,6 +3,10 @@
  * pictures are being decoded) it waits for those too, but never longer than a batch takes. Entries whose client left or
  * whose deadline passed are dropped before computing, and counted.
  *
+ * On a device that computes beside the host a second batch begins behind the one that is computed, if it is full early
+ * enough, so that the device finds it there when the first has ended. One that is not full waits for that end, and so
+ * for more to come. It costs a single entry one batch at most: a full one of bulk that began before the entry came.
+ *
  * Fairness: bulk entries never fill a batch while single ones wait: at most half of each batch is bulk then. Within
  * either kind the flows (requests, and so connections) that wait take turns, an entry each. */
 #ifndef LK_SERVER_BATCHER_H

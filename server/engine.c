@@ -18,6 +18,11 @@ struct bucket {
     struct lk_pass *pass;
 };
 
+struct flight { /* a batch that has begun and not ended */
+    struct bucket *bucket;
+    int n;
+};
+
 struct lk_engine {
     struct lk_model model;
     struct lk_backend *backend;
@@ -26,6 +31,8 @@ struct lk_engine {
     enum lk_precision precision;
     struct bucket buckets[MAX_BUCKETS]; /* ascending */
     int n_buckets, max_batch;
+    struct flight flights[LK_EMBED_SLOTS]; /* in turn */
+    unsigned begun, ended;
     char space[65];
     char broken[512]; /* why the engine is out of service; "" while it works */
 };
@@ -138,33 +145,54 @@ const char *lk_engine_device(const struct lk_engine *engine) { return engine->in
 int lk_engine_on_cpu(const struct lk_engine *engine) { return strcmp(engine->ops->name, "cpu") == 0; }
 void lk_engine_space(const struct lk_engine *engine, char hex[65]) { memcpy(hex, engine->space, sizeof engine->space); }
 
+int lk_engine_slots(const struct lk_engine *engine) { return engine->ops->embed_begin ? LK_EMBED_SLOTS : 1; }
+
 /* A device that can take a batch in one piece gets it so. */
-static int run(struct lk_engine *e, struct bucket *b, const uint8_t *pixels, int n, float *vectors) {
+static int begin(struct lk_engine *e, struct bucket *b, const uint8_t *pixels, int n) {
     const struct lk_net *net = &e->model.net;
-    int rc;
-    if (e->ops->embed_begin) {
-        rc = e->ops->embed_begin(b->pass, pixels, n, e->model.mean, e->model.std, NULL);
-        return rc ? rc : e->ops->embed_end(b->pass, vectors);
-    }
-    if ((rc = e->ops->input_u8(b->pass, pixels, n, e->model.mean, e->model.std)) ||
-        (rc = lk_walk_forward(e->ops, net, net->backbone_nodes, LK_INFERENCE, b->pass, NULL, 1)))
-        return rc;
-    return e->ops->output(b->pass, net->backbone_nodes, n, 1, vectors);
+    if (e->ops->embed_begin)
+        return e->ops->embed_begin(b->pass, pixels, n, e->model.mean, e->model.std, NULL);
+    int rc = e->ops->input_u8(b->pass, pixels, n, e->model.mean, e->model.std);
+    return rc ? rc : lk_walk_forward(e->ops, net, net->backbone_nodes, LK_INFERENCE, b->pass, NULL, 1);
 }
 
-int lk_engine_embed(struct lk_engine *engine, const uint8_t *pixels, int n, float *vectors) {
+static int out_of_service(struct lk_engine *e) {
+    if (!e->broken[0]) {
+        snprintf(e->broken, sizeof e->broken, "the engine is out of service: %s", lk_error());
+        lk_log_error("%s", e->broken);
+    }
+    return lk_err(LK_EFAIL, "%s", e->broken);
+}
+
+int lk_engine_begin(struct lk_engine *engine, const uint8_t *pixels, int n) {
     struct lk_engine *e = engine;
     if (e->broken[0])
-        return lk_err(LK_EFAIL, "%s", e->broken);
+        return out_of_service(e);
     if (n < 1 || n > e->max_batch)
         return lk_err(LK_EINVAL, "a batch of %d is not within 1..%d", n, e->max_batch);
+    if (e->begun - e->ended == (unsigned)lk_engine_slots(e))
+        return lk_err(LK_EBUSY, "%u batches have begun and none has been ended", e->begun - e->ended);
     struct bucket *b = e->buckets;
     while (b->batch < n)
         b++;
-    if (run(e, b, pixels, n, vectors)) {
-        snprintf(e->broken, sizeof e->broken, "the engine is out of service: %s", lk_error());
-        lk_log_error("%s", e->broken);
-        return lk_err(LK_EFAIL, "%s", e->broken);
-    }
+    if (begin(e, b, pixels, n))
+        return out_of_service(e);
+    struct flight *f = &e->flights[e->begun++ % LK_EMBED_SLOTS];
+    f->bucket = b, f->n = n;
     return 0;
+}
+
+int lk_engine_end(struct lk_engine *engine, float *vectors) {
+    struct lk_engine *e = engine;
+    if (e->begun == e->ended)
+        return lk_err(LK_EINVAL, "no batch has begun");
+    const struct flight *f = &e->flights[e->ended++ % LK_EMBED_SLOTS];
+    int rc = e->ops->embed_end ? e->ops->embed_end(f->bucket->pass, vectors)
+                               : e->ops->output(f->bucket->pass, e->model.net.backbone_nodes, f->n, 1, vectors);
+    return rc ? out_of_service(e) : 0;
+}
+
+int lk_engine_embed(struct lk_engine *engine, const uint8_t *pixels, int n, float *vectors) {
+    int rc = lk_engine_begin(engine, pixels, n);
+    return rc ? rc : lk_engine_end(engine, vectors);
 }

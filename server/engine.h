@@ -31,8 +31,14 @@ const char *lk_engine_device(const struct lk_engine *engine);          /* lk_bac
 int lk_engine_on_cpu(const struct lk_engine *engine);                  /* 0: it computes on a device of its own */
 void lk_engine_space(const struct lk_engine *engine, char hex[65]);
 
-/* pixels[n][S][S][3] (from lk_preprocess) -> vectors[n][dim], 1 <= n <= max_batch. LK_EFAIL when the device failed:
- * the engine is then out of service and every later call fails with the same reason. */
+/* pixels[n][S][S][3] (from lk_preprocess) -> vectors[n][dim], 1 <= n <= max_batch, in two halves: begin takes the pictures
+ * over, end waits for the oldest batch and writes its vectors. A device that computes beside the host has two batches on
+ * their way (lk_engine_slots), the CPU one; one more is LK_EBUSY. LK_EFAIL when the device failed: the engine is then out
+ * of service and takes no batch any more, for the same reason; one that had begun is still ended, with its own result. */
+int lk_engine_slots(const struct lk_engine *engine);
+int lk_engine_begin(struct lk_engine *engine, const uint8_t *pixels, int n);
+int lk_engine_end(struct lk_engine *engine, float *vectors);
+/* Both, while no batch is on its way. */
 int lk_engine_embed(struct lk_engine *engine, const uint8_t *pixels, int n, float *vectors);
 
 #endif

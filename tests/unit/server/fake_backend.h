@@ -1,6 +1,7 @@
 /* A stand-in for a device, for tests of what is around it: the vector of a picture is (cos p, sin p, 0 ...), p being its
- * first byte, so that a test sees whose vector it got. It can be held, slowed and broken. Defines lk_device_open, so the
- * tests that include it do not link lk_devices. */
+ * first byte, so that a test sees whose vector it got. It can be held, slowed and broken, and compute beside the host
+ * (fake.beside before the engine is opened): then a batch has begun when it was given and ends when that is let. Defines
+ * lk_device_open, so the tests that include it do not link lk_devices. */
 #ifndef LK_TESTS_FAKE_BACKEND_H
 #define LK_TESTS_FAKE_BACKEND_H
 
@@ -26,7 +27,11 @@ struct lk_plan {
 };
 struct lk_pass {
     struct lk_plan *plan;
-    uint8_t *first; /* [batch] first byte of each picture */
+    uint8_t *first; /* [LK_EMBED_SLOTS][batch] first byte of each picture */
+    struct {
+        int count, number;
+    } slots[LK_EMBED_SLOTS];
+    unsigned begun, ended;
 };
 
 static struct {
@@ -34,6 +39,10 @@ static struct {
     pthread_cond_t changed;
     int held, fails, nan_for, computing; /* nan_for: pictures with this first byte get NaN; -1: none */
     int sizes[4096], batches;            /* how many pictures each call had */
+    int beside, let;                     /* let: how many batches may end while it is held */
+    int begin_fails, end_fails;          /* how many of them */
+    int on_their_way, most, disorder;    /* batches begun and not ended; ended before an older one */
+    int number;                          /* of the next batch */
 } fake = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER, .nan_for = -1};
 
 static void fake_hold(int held) {
@@ -79,7 +88,7 @@ static int fake_pass(struct lk_plan *plan, struct lk_pass **out) {
     if (!*out)
         return LK_ENOMEM;
     (*out)->plan = plan;
-    (*out)->first = lk_calloc((size_t)plan->batch, 1);
+    (*out)->first = lk_calloc((size_t)plan->batch, LK_EMBED_SLOTS);
     return (*out)->first ? 0 : LK_ENOMEM;
 }
 static void fake_pass_free(struct lk_pass *pass) {
@@ -98,9 +107,16 @@ static int fake_forward(struct lk_pass *pass, float *running_stats) {
     (void)pass, (void)running_stats;
     return 0;
 }
+static void fake_vectors(const struct lk_pass *pass, const uint8_t *first, int count, float *host) {
+    size_t dim = (size_t)pass->plan->net->feature_dim;
+    for (int i = 0; i < count; i++) {
+        memset(host + (size_t)i * dim, 0, dim * sizeof *host);
+        host[(size_t)i * dim] = first[i] == fake.nan_for ? NAN : cosf((float)first[i]);
+        host[(size_t)i * dim + 1] = sinf((float)first[i]);
+    }
+}
 static int fake_output(struct lk_pass *pass, int edge, int count, int normalize, float *host) {
     (void)edge, (void)normalize;
-    size_t dim = (size_t)pass->plan->net->feature_dim;
     pthread_mutex_lock(&fake.mutex);
     fake.computing = 1;
     pthread_cond_broadcast(&fake.changed);
@@ -110,13 +126,51 @@ static int fake_output(struct lk_pass *pass, int edge, int count, int normalize,
     if (fake.batches < 4096)
         fake.sizes[fake.batches++] = count;
     int rc = fake.fails ? lk_err(LK_EFAIL, "the stand-in was told to fail") : 0;
-    for (int i = 0; i < count && rc == 0; i++) {
-        memset(host + (size_t)i * dim, 0, dim * sizeof *host);
-        host[(size_t)i * dim] = pass->first[i] == fake.nan_for ? NAN : cosf((float)pass->first[i]);
-        host[(size_t)i * dim + 1] = sinf((float)pass->first[i]);
-    }
+    if (rc == 0)
+        fake_vectors(pass, pass->first, count, host);
     pthread_mutex_unlock(&fake.mutex);
     return rc;
+}
+/* NOLINTBEGIN(readability-non-const-parameter): the type of the table */
+static int fake_begin(struct lk_pass *pass, const uint8_t *pixels, int count, const float mean[3], const float std[3],
+                      float *keep) {
+    /* NOLINTEND(readability-non-const-parameter) */
+    (void)mean, (void)std, (void)keep;
+    size_t picture = (size_t)pass->plan->net->image_size * (size_t)pass->plan->net->image_size * 3;
+    unsigned slot = pass->begun % LK_EMBED_SLOTS;
+    if (pass->begun - pass->ended == LK_EMBED_SLOTS)
+        return lk_err(LK_EBUSY, "the stand-in's pass has %d batches", LK_EMBED_SLOTS);
+    pthread_mutex_lock(&fake.mutex);
+    int fails = fake.begin_fails > 0 && fake.begin_fails--;
+    if (!fails) {
+        for (int i = 0; i < count; i++)
+            pass->first[slot * (unsigned)pass->plan->batch + (unsigned)i] = pixels[(size_t)i * picture];
+        pass->slots[slot].count = count;
+        pass->slots[slot].number = fake.number++;
+        pass->begun++;
+        fake.most = ++fake.on_their_way > fake.most ? fake.on_their_way : fake.most;
+        if (fake.batches < 4096)
+            fake.sizes[fake.batches++] = count;
+    }
+    pthread_mutex_unlock(&fake.mutex);
+    return fails ? lk_err(LK_EFAIL, "the stand-in takes no batch") : 0;
+}
+static int fake_end(struct lk_pass *pass, float *host) {
+    unsigned slot = pass->ended++ % LK_EMBED_SLOTS;
+    pthread_mutex_lock(&fake.mutex);
+    fake.computing = 1;
+    pthread_cond_broadcast(&fake.changed);
+    while (fake.held && fake.let == 0)
+        pthread_cond_wait(&fake.changed, &fake.mutex);
+    fake.let -= fake.let > 0;
+    fake.computing = 0;
+    fake.disorder += pass->slots[slot].number != fake.number - fake.on_their_way;
+    fake.on_their_way--;
+    int fails = fake.end_fails > 0 && fake.end_fails--;
+    if (!fails)
+        fake_vectors(pass, pass->first + slot * (unsigned)pass->plan->batch, pass->slots[slot].count, host);
+    pthread_mutex_unlock(&fake.mutex);
+    return fails ? lk_err(LK_EFAIL, "the stand-in lost a batch") : 0;
 }
 static void fake_close(struct lk_backend *b) { free(b); }
 
@@ -136,12 +190,27 @@ static const struct lk_backend_ops fake_ops = {
     .close = fake_close,
 };
 
+static const struct lk_backend_ops fake_ops_beside = {
+    .version = LK_BACKEND_VERSION,
+    .name = "stand-in",
+    .info = fake_info,
+    .supports = fake_supports,
+    .plan = fake_plan,
+    .plan_free = fake_plan_free,
+    .set_weights = fake_set_weights,
+    .pass = fake_pass,
+    .pass_free = fake_pass_free,
+    .embed_begin = fake_begin,
+    .embed_end = fake_end,
+    .close = fake_close,
+};
+
 int lk_device_open(struct lk_backend **out, const char *name, const struct lk_backend_options *options) {
     (void)name, (void)options;
     *out = lk_calloc(1, sizeof **out);
     if (!*out)
         return LK_ENOMEM;
-    (*out)->base.ops = &fake_ops;
+    (*out)->base.ops = fake.beside ? &fake_ops_beside : &fake_ops;
     return 0;
 }
 
@@ -154,7 +223,7 @@ static struct lk_engine *fake_engine(int max_batch) {
     char path[] = "/tmp/likeness-fake-XXXXXX";
     int fd = mkstemp(path);
     pthread_mutex_lock(&fake.mutex);
-    fake.held = fake.fails = fake.computing = 0;
+    fake.held = fake.fails = fake.computing = fake.let = 0;
     fake.nan_for = -1;
     pthread_mutex_unlock(&fake.mutex);
     if (fd < 0 || lk_net_build(&net, &arch, NULL))
@@ -173,7 +242,7 @@ static struct lk_engine *fake_engine(int max_batch) {
     lk_net_free(&net);
     unlink(path);
     pthread_mutex_lock(&fake.mutex);
-    fake.batches = 0; /* not the warming */
+    fake.batches = fake.most = 0; /* not the warming */
     pthread_mutex_unlock(&fake.mutex);
     return engine;
 }
