@@ -153,9 +153,10 @@ int lk_pool_submit(struct lk_pool *pool, void (*job)(void *arg), void *arg) {
     } else {
         pool->ring[(pool->head + pool->n_jobs) % pool->ring_size] = (struct job){job, arg};
         pool->n_jobs++;
-        pthread_cond_signal(&pool->work);
     }
     pthread_mutex_unlock(&pool->mutex);
+    if (rc == 0) /* without the mutex, which the thread that wakes up takes at once */
+        pthread_cond_signal(&pool->work);
     return rc;
 }
 

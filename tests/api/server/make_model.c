@@ -1,5 +1,5 @@
-/* Writes a small model with random weights, for the tests of the server: resnet18, width 8, CIFAR stem.
- *   make_model FILE [SEED [WIDTH]] */
+/* Writes a small model with random weights, for the tests of the server: resnet18, width 8, CIFAR stem, 32 pixels.
+ *   make_model FILE [SEED [WIDTH [DEPTH [PIXELS]]]] */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -8,12 +8,14 @@
 #include "model/model.h"
 
 int main(int argc, char **argv) {
-    if (argc < 2 || argc > 4) {
-        fprintf(stderr, "usage: make_model FILE [SEED [WIDTH]]\n");
+    if (argc < 2 || argc > 6) {
+        fprintf(stderr, "usage: make_model FILE [SEED [WIDTH [DEPTH [PIXELS]]]]\n");
         return 2;
     }
-    struct lk_arch arch = {
-        .depth = 18, .width = argc > 3 ? (int)strtol(argv[3], NULL, 10) : 8, .stem = LK_STEM_CIFAR, .image_size = 32};
+    struct lk_arch arch = {.depth = argc > 4 ? (int)strtol(argv[4], NULL, 10) : 18,
+                           .width = argc > 3 ? (int)strtol(argv[3], NULL, 10) : 8,
+                           .stem = LK_STEM_CIFAR,
+                           .image_size = argc > 5 ? (int)strtol(argv[5], NULL, 10) : 32};
     const float mean[3] = {0.485f, 0.456f, 0.406f}, std[3] = {0.229f, 0.224f, 0.225f};
     struct lk_net net = {0};
     float *params = NULL, *stats = NULL;
