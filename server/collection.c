@@ -279,7 +279,7 @@ void lk_collection_close(struct lk_collection *c) {
 int lk_collection_embedding(struct lk_collection *c, struct lk_generation *g, struct lk_embedding *e, size_t count,
                             int writes) {
     struct lk_generation *current = NULL, *coming = NULL;
-    *e = (struct lk_embedding){0};
+    *e = (struct lk_embedding){.arena = e->arena};
     if (writes)
         lk_collection_pin_both(c, &current, &coming);
     int rc = lk_embedding_open(e, count, g, coming == g ? NULL : coming);

@@ -49,8 +49,8 @@ struct lk_generation *lk_collection_pin(struct lk_collection *c);
 /* And the coming one, or NULL. */
 void lk_collection_pin_both(struct lk_collection *c, struct lk_generation **current, struct lk_generation **coming);
 
-/* An embedding of `count` pictures in zeroed memory, in generation g; with `writes` also in the coming one. The caller adds
- * pictures, deadline and callbacks. LK_ENOMEM. */
+/* An embedding of `count` pictures in zeroed memory but for its arena, in generation g; with `writes` also in the coming
+ * one. The caller adds pictures, deadline and callbacks. LK_ENOMEM. */
 int lk_collection_embedding(struct lk_collection *c, struct lk_generation *g, struct lk_embedding *e, size_t count,
                             int writes);
 

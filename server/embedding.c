@@ -63,8 +63,9 @@ static int decode(struct lk_work *work, struct lk_picture *p, const struct squar
                             (unsigned long long)count, (unsigned long long)work->max_pixels);
     lk_budget_wait(&work->decode, count * 3);
     lk_cores_take(work->cores, 1);
+    struct lk_arena *arena = lk_work_scratch(work);
     struct lk_image image = {0};
-    struct lk_decode_limits limits = {.max_pixels = work->max_pixels};
+    struct lk_decode_limits limits = {.max_pixels = work->max_pixels, .arena = arena};
     for (int i = 0; i < n && work->scaled_jpeg; i++) /* the last halves are the preprocessing's, with antialiasing */
         limits.scaled_side = squares[i].resize * 2 > limits.scaled_side ? squares[i].resize * 2 : limits.scaled_side;
     rc = lk_decode(&image, p->bytes, p->size, &limits);
@@ -73,10 +74,14 @@ static int decode(struct lk_work *work, struct lk_picture *p, const struct squar
     for (int i = 0; i < n && rc == 0; i++)
         rc = lk_preprocess(squares[i].pixels, &image, squares[i].resize, squares[i].side);
     lk_image_free(&image);
+    lk_work_scratch_back(work, arena);
     lk_cores_give(work->cores, 1);
     lk_budget_give(&work->decode, count * 3);
     return rc ? decode_fault(&p->fault, rc) : 0;
 }
+
+/* For squares. Those of many pictures are made by many threads, and have memory of their own for a short time. */
+static struct lk_arena *own_arena(const struct lk_embedding *e) { return e->count == 1 ? e->arena : NULL; }
 
 static size_t square_bytes(const struct lk_generation *g) { return g ? (size_t)g->side * (size_t)g->side * 3 : 0; }
 
@@ -88,8 +93,8 @@ int lk_embedding_open(struct lk_embedding *e, size_t count, struct lk_generation
     for (int t = 0; t < LK_EMBEDDING_TARGETS; t++)
         if (e->targets[t])
             lk_generation_hold(e->targets[t]);
-    e->pictures = lk_calloc(n, sizeof *e->pictures);
-    e->vectors = lk_calloc(n * (dims[0] + dims[1]), sizeof *e->vectors);
+    e->pictures = lk_arena_take(e->arena, n, sizeof *e->pictures);
+    e->vectors = lk_arena_take(e->arena, n * (dims[0] + dims[1]), sizeof *e->vectors);
     e->count = count;
     if (!e->pictures || !e->vectors) {
         lk_embedding_close(e);
@@ -106,9 +111,9 @@ int lk_embedding_open(struct lk_embedding *e, size_t count, struct lk_generation
 
 void lk_embedding_close(struct lk_embedding *e) {
     for (size_t i = 0; e->pictures && i < e->count; i++)
-        free(e->pictures[i].squares);
-    free(e->pictures);
-    free(e->vectors);
+        lk_arena_drop(own_arena(e), e->pictures[i].squares);
+    lk_arena_drop(e->arena, e->pictures);
+    lk_arena_drop(e->arena, e->vectors);
     for (int t = 0; t < LK_EMBEDDING_TARGETS; t++) {
         lk_generation_release(e->targets[t]);
         e->targets[t] = NULL;
@@ -140,7 +145,7 @@ static int entry_gone(struct lk_batch_entry *entry) {
 static void entry_left(struct lk_picture *p, int here) {
     if (__atomic_sub_fetch(&p->waiting, 1, __ATOMIC_ACQ_REL) != 0)
         return;
-    free(p->squares);
+    lk_arena_drop(own_arena(p->embedding), p->squares);
     p->squares = NULL;
     finish(p->embedding, here);
 }
@@ -247,7 +252,7 @@ static int decode_and_submit(struct lk_embedding *e, struct lk_picture *p) {
     if (rc)
         return rc;
     size_t first = square_bytes(e->targets[0]);
-    if (!(p->squares = lk_calloc(first + square_bytes(e->targets[1]), 1))) {
+    if (!(p->squares = lk_arena_take(own_arena(e), first + square_bytes(e->targets[1]), 1))) {
         rc = lk_fault_from_status(&p->fault, LK_ENOMEM, NULL);
     } else {
         struct square squares[LK_EMBEDDING_TARGETS] = {{p->squares, e->targets[0]->resize, e->targets[0]->side}};

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/arena.h"
 #include "errors.h"
 #include "generation.h"
 #include "image/image.h"
@@ -33,6 +34,7 @@ struct lk_picture {
 struct lk_embedding {
     struct lk_work *work;
     struct lk_generation *targets[LK_EMBEDDING_TARGETS]; /* whose vectors are wanted; the second may be NULL. Held */
+    struct lk_arena *arena;                              /* set before opening: for its memory; NULL: it has its own */
     struct lk_picture *pictures; /* [count], owned; fill bytes and size, or a fault that is known already */
     size_t count;
     int bulk;                 /* one of many: gives way to single pictures */

@@ -87,6 +87,7 @@ void lk_http_close(struct lk_http *http) {
         pthread_join(http->thread, NULL);
     }
     lk_http_library_stop(http);
+    lk_http_requests_close(http);
     if (http->listen_fd >= 0)
         close(http->listen_fd);
     if (http->wake_fd >= 0)

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/arena.h"
 #include "base/buf.h"
 #include "errors.h"
 #include "metrics.h"
@@ -65,6 +66,7 @@ struct lk_request {
     char key[LK_AUTH_NAME]; /* the name of the key it came with; "" */
     int64_t timeout_ns;     /* the client's wish, from its headers on; 0: none */
     int64_t deadline_ns;    /* CLOCK_MONOTONIC: when an answer is of no use any more */
+    struct lk_arena *arena; /* for what lasts as long as the request; one thread at a time */
     /* the route's own state, freed after the answer was sent or when the client left */
     void *state;
     void (*state_free)(void *state);
@@ -116,6 +118,8 @@ int lk_request_hold_fault(struct lk_fault *f, int status);
 /* Sets a header of the answer; value is copied. Before the reply. At most 8. */
 void lk_reply_header(struct lk_request *r, const char *name, const char *value);
 
+/* An empty buffer to write an answer into, with the room that an earlier one needed. */
+struct lk_buf lk_reply_buffer(struct lk_request *r);
 /* The answer. Buffers are taken over (and zeroed); `type` is constant. */
 void lk_reply(struct lk_request *r, unsigned status, const char *type, struct lk_buf *body);
 void lk_reply_static(struct lk_request *r, unsigned status, const char *type, const void *bytes, size_t n);

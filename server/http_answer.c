@@ -46,6 +46,12 @@ int lk_request_hold_fault(struct lk_fault *f, int status) {
                                : lk_fault_from_status(f, status, NULL);
 }
 
+struct lk_buf lk_reply_buffer(struct lk_request *r) {
+    struct lk_buf room = r->http->room;
+    r->http->room = (struct lk_buf){0};
+    return room;
+}
+
 void lk_reply(struct lk_request *r, unsigned status, const char *type, struct lk_buf *body) {
     struct lk_request_private *p = r->http;
     p->status = status;

@@ -44,7 +44,9 @@ struct lk_http {
     struct lk_http_connection *connections; /* list */
     int n_connections;                      /* accepted and not yet closed */
     int suspended;                          /* requests that somebody works on */
-    int let_go;                             /* requests that ended without what they asked for, since we stop */
+    struct lk_request_private *spare;       /* list, of requests that are over */
+    int n_spare;
+    int let_go; /* requests that ended without what they asked for, since we stop */
     uint64_t accepted, expired[LK_HTTP_DEADLINES];
 };
 
@@ -53,7 +55,10 @@ struct lk_request_private {
     struct lk_http *http;
     struct MHD_Connection *connection;
     struct lk_http_connection *conn;
-    char *target; /* as received */
+    struct lk_request_private *next_spare;
+    struct lk_arena arena;
+    struct lk_buf room; /* empty: of an earlier answer */
+    char *target;       /* as received; the arena's */
     char method[16];
     int begun, completed, on_pool, answered, queued;
     int refused;             /* answered that the server stops, after the end of its patience */
@@ -104,8 +109,9 @@ void lk_http_set_phase(struct lk_request_private *p, enum lk_http_phase phase, d
 enum lk_http_step lk_http_headers(struct lk_request_private *p, const char *method); /* they are complete */
 enum lk_http_step lk_http_body(struct lk_request_private *p, const char *bytes, size_t *n);
 enum lk_http_step lk_http_complete(struct lk_request_private *p); /* called again after it was answered */
-/* Its answer was sent (`sent`), or the client left. Here ends what a request owns. */
+/* Its answer was sent (`sent`), or the client left. Here ends what a request owns; its memory may serve the next one. */
 void lk_http_request_free(struct lk_request_private *p, int sent);
+void lk_http_requests_close(struct lk_http *http); /* frees the memory of those that are over */
 
 /* --- http_answer.c -------------------------------------------------------------------------------------------------- */
 

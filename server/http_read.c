@@ -10,6 +10,8 @@
 #include "http_internal.h"
 
 #define FIRST_ROOM 65536 /* bytes of a body that are made room for before any came */
+/* What is kept for later requests; 256 x 256 pixels are in it. */
+enum { KEPT_REQUESTS = LK_ARENA_KEEPS ? 64 : 0, KEPT_ARENA = 256 << 10, KEPT_ANSWER = 64 << 10 };
 
 int lk_request_draining(const struct lk_request *r) { return atomic_load(&r->http->http->draining); }
 
@@ -76,7 +78,7 @@ static int find_route(struct lk_request_private *p) {
     const char *question = strchr(p->target, '?');
     size_t path = question ? (size_t)(question - p->target) : strlen(p->target);
     struct lk_route_match match;
-    int rc = lk_router_match(p->http->app.routes, p->http->app.n_routes, p->method, p->target, path, &match);
+    int rc = lk_router_match(p->http->app.routes, p->http->app.n_routes, p->method, p->target, path, &p->arena, &match);
     if (rc == LK_EUNSUPPORTED) {
         lk_reply_header(&p->r, "Allow", match.allow);
         return lk_fault_set(&p->fault, LK_API_METHOD_NOT_ALLOWED, NULL, "%s", lk_error());
@@ -87,7 +89,7 @@ static int find_route(struct lk_request_private *p) {
         return lk_fault_from_status(&p->fault, rc, "path");
     p->r.route = match.route;
     memcpy(p->r.captures, match.captures, sizeof p->r.captures);
-    if (question && (rc = lk_query_parse(&p->r.query, question + 1, strlen(question + 1))))
+    if (question && (rc = lk_query_parse(&p->r.query, question + 1, strlen(question + 1), &p->arena)))
         return lk_fault_from_status(&p->fault, rc, "query");
     return 0;
 }
@@ -264,16 +266,73 @@ enum lk_http_step lk_http_complete(struct lk_request_private *p) {
     return LK_HTTP_GO_ON;
 }
 
+/* The memory of a request that is over, or new memory. */
+static struct lk_request_private *blank(struct lk_http *http) {
+    pthread_mutex_lock(&http->mutex);
+    struct lk_request_private *p = http->spare;
+    if (p) {
+        http->spare = p->next_spare;
+        http->n_spare--;
+    }
+    pthread_mutex_unlock(&http->mutex);
+    if (!p)
+        return lk_calloc(1, sizeof *p);
+    const struct lk_arena arena = p->arena;
+    const struct lk_buf room = p->room;
+    memset(p, 0, sizeof *p);
+    p->arena = arena;
+    p->room = room;
+    return p;
+}
+
+static void request_close(struct lk_request_private *p) {
+    lk_arena_close(&p->arena);
+    lk_buf_free(&p->room);
+    free(p);
+}
+
+/* Keeps the memory of some requests, as many as are busy at once on a busy machine, and only what is small of it. */
+static void give_back(struct lk_http *http, struct lk_request_private *p) {
+    lk_arena_reset(&p->arena, KEPT_ARENA);
+    if (p->bytes.capacity >= p->room.capacity && p->bytes.capacity <= KEPT_ANSWER) {
+        lk_buf_free(&p->room);
+        p->room = p->bytes;
+        lk_buf_clear(&p->room);
+    } else {
+        lk_buf_free(&p->bytes);
+    }
+    pthread_mutex_lock(&http->mutex);
+    const int keep = http->n_spare < KEPT_REQUESTS;
+    if (keep) {
+        p->next_spare = http->spare;
+        http->spare = p;
+        http->n_spare++;
+    }
+    pthread_mutex_unlock(&http->mutex);
+    if (!keep)
+        request_close(p);
+}
+
+void lk_http_requests_close(struct lk_http *http) {
+    while (http->spare) {
+        struct lk_request_private *p = http->spare;
+        http->spare = p->next_spare;
+        request_close(p);
+    }
+}
+
 struct lk_request_private *lk_http_request_new(struct lk_http *http, struct lk_http_connection *c, const char *target) {
-    struct lk_request_private *p = lk_calloc(1, sizeof *p);
-    if (!p || !(p->target = lk_strdup(target))) {
-        free(p);
+    struct lk_request_private *p = blank(http);
+    if (!p || !(p->target = lk_arena_strdup(&p->arena, target))) {
+        if (p)
+            request_close(p);
         return NULL;
     }
     p->http = http;
     p->conn = c;
     p->start_ns = lk_now_ns();
     p->r.http = p;
+    p->r.arena = &p->arena;
     p->r.context = http->app.context;
     pthread_mutex_lock(&http->mutex);
     c->current = p;
@@ -308,11 +367,6 @@ void lk_http_request_free(struct lk_request_private *p, int sent) {
     lk_budget_give(&http->bodies, p->reserved);
     if (p->held)
         lk_budget_give(&http->answers, p->held);
-    lk_query_free(&p->r.query);
     lk_buf_free(&p->r.body);
-    lk_buf_free(&p->bytes);
-    for (size_t i = 0; i < LK_ROUTE_CAPTURES; i++)
-        free(p->r.captures[i].data);
-    free(p->target);
-    free(p);
+    give_back(http, p);
 }

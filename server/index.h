@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/arena.h"
+
 struct lk_index;
 
 enum lk_index_kind { LK_INDEX_FLAT, LK_INDEX_HNSW };
@@ -58,10 +60,14 @@ struct lk_hit {
 struct lk_hits {
     struct lk_hit *hits;
     size_t count;
+    struct lk_arena *arena; /* NULL: it owns itself */
 };
 /* The k nearest by cosine. exclude (may be NULL) is left out; hits below min_score are cut (-2: none). k >= 1. */
 int lk_index_search(struct lk_index *index, const float *query, size_t k, const char *exclude, float min_score,
                     struct lk_hits *out);
+/* The same, with the hits and all that it takes to find them in the arena. */
+int lk_index_search_in(struct lk_index *index, struct lk_arena *arena, const float *query, size_t k,
+                       const char *exclude, float min_score, struct lk_hits *out);
 void lk_hits_free(struct lk_hits *hits);
 
 /* Many queries at one moment, each with the results that it would get alone, scores to the bit; several times as fast. On

@@ -20,6 +20,7 @@ struct candidate {
 
 struct search {
     struct lk_index *index;
+    struct lk_arena *arena; /* for all that is [..] below; NULL: memory of its own */
     const float *query;
     size_t k, ef;
     const char *exclude;
@@ -48,13 +49,13 @@ static int by_rank(const void *a, const void *b) { return better(a, b) ? -1 : be
 static int make_room(struct search *q, size_t n) {
     if (n <= q->room)
         return 0;
-    free(q->found);
-    free(q->scores);
-    free(q->slots);
+    lk_arena_drop(q->arena, q->found);
+    lk_arena_drop(q->arena, q->scores);
+    lk_arena_drop(q->arena, q->slots);
     q->room = 0;
-    q->found = lk_calloc(n, sizeof *q->found);
-    q->scores = lk_calloc(n, sizeof *q->scores);
-    q->slots = lk_calloc(n, sizeof *q->slots);
+    q->found = lk_arena_take(q->arena, n, sizeof *q->found);
+    q->scores = lk_arena_take(q->arena, n, sizeof *q->scores);
+    q->slots = lk_arena_take(q->arena, n, sizeof *q->slots);
     if (q->found == NULL || q->scores == NULL || q->slots == NULL)
         return LK_ENOMEM;
     q->room = n;
@@ -228,10 +229,11 @@ static int scan_one(struct search *q, size_t i) {
 static int copy_hits(const struct search *q, struct lk_hits *out) {
     if (q->n_best == 0)
         return 0;
-    if ((out->hits = lk_calloc(q->n_best, sizeof *out->hits)) == NULL)
+    out->arena = q->arena;
+    if ((out->hits = lk_arena_take(q->arena, q->n_best, sizeof *out->hits)) == NULL)
         return LK_ENOMEM;
     for (size_t i = 0; i < q->n_best; i++) {
-        if ((out->hits[i].id = lk_strdup(q->best[i].id)) == NULL)
+        if ((out->hits[i].id = lk_arena_strdup(q->arena, q->best[i].id)) == NULL)
             return LK_ENOMEM;
         out->hits[i].score = q->best[i].score;
         out->count = i + 1;
@@ -264,41 +266,53 @@ static int prepare(struct search *q, struct lk_index *index, const struct lk_ind
         return lk_err(LK_EINVAL, "a search for no neighbours");
     if ((rc = lk_index_check_vector(index, "query", query->vector)) < 0 || q->k == 0)
         return rc;
-    q->best = lk_calloc(q->k, sizeof *q->best);
-    q->merged = lk_calloc(q->k, sizeof *q->merged);
+    q->best = lk_arena_take(q->arena, q->k, sizeof *q->best);
+    q->merged = lk_arena_take(q->arena, q->k, sizeof *q->merged);
     return q->best == NULL || q->merged == NULL ? LK_ENOMEM : 0;
 }
 
 static void end(struct search *q) {
-    free(q->best);
-    free(q->merged);
-    free(q->found);
-    free(q->scores);
-    free(q->slots);
+    lk_arena_drop(q->arena, q->best);
+    lk_arena_drop(q->arena, q->merged);
+    lk_arena_drop(q->arena, q->found);
+    lk_arena_drop(q->arena, q->scores);
+    lk_arena_drop(q->arena, q->slots);
+}
+
+static int search_one(struct search *q, struct lk_index *index, const struct lk_index_query *query,
+                      struct lk_hits *out) {
+    int rc;
+    *out = (struct lk_hits){0};
+    begin(q, index);
+    rc = prepare(q, index, query);
+    for (size_t i = 0; rc == 0 && q->k > 0 && i < q->view->n; i++)
+        rc = scan_one(q, i);
+    if (rc == 0)
+        rc = copy_hits(q, out);
+    if (rc < 0)
+        lk_hits_free(out);
+    lk_view_release(q->view);
+    end(q);
+    return rc;
 }
 
 int lk_index_search_where(struct lk_index *index, const float *query, size_t k, const char *exclude, float min_score,
                           int (*accept)(void *arg, const char *id), void *arg, struct lk_hits *out) {
     const struct lk_index_query one = {.vector = query, .k = k, .exclude = exclude, .min_score = min_score};
     struct search q = {.accept = accept, .arg = arg};
-    int rc;
-    *out = (struct lk_hits){0};
-    begin(&q, index);
-    rc = prepare(&q, index, &one);
-    for (size_t i = 0; rc == 0 && q.k > 0 && i < q.view->n; i++)
-        rc = scan_one(&q, i);
-    if (rc == 0)
-        rc = copy_hits(&q, out);
-    if (rc < 0)
-        lk_hits_free(out);
-    lk_view_release(q.view);
-    end(&q);
-    return rc;
+    return search_one(&q, index, &one, out);
+}
+
+int lk_index_search_in(struct lk_index *index, struct lk_arena *arena, const float *query, size_t k,
+                       const char *exclude, float min_score, struct lk_hits *out) {
+    const struct lk_index_query one = {.vector = query, .k = k, .exclude = exclude, .min_score = min_score};
+    struct search q = {.arena = arena};
+    return search_one(&q, index, &one, out);
 }
 
 int lk_index_search(struct lk_index *index, const float *query, size_t k, const char *exclude, float min_score,
                     struct lk_hits *out) {
-    return lk_index_search_where(index, query, k, exclude, min_score, NULL, NULL, out);
+    return lk_index_search_in(index, NULL, query, k, exclude, min_score, out);
 }
 
 /* --- Many queries ------------------------------------------------------------------------------------------------- */
@@ -434,7 +448,7 @@ int lk_index_search_many(struct lk_index *index, size_t n, struct lk_index_query
 
 void lk_hits_free(struct lk_hits *hits) {
     for (size_t i = 0; hits->hits != NULL && i < hits->count; i++)
-        free(hits->hits[i].id);
-    free(hits->hits);
+        lk_arena_drop(hits->arena, hits->hits[i].id);
+    lk_arena_drop(hits->arena, hits->hits);
     *hits = (struct lk_hits){0};
 }

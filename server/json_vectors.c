@@ -2,7 +2,7 @@
 
 #include <math.h>
 #include <stdint.h>
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -10,6 +10,7 @@
 
 /* Depths of the objects that are queries: the body, or body, "queries", its elements. */
 enum { BODY = 1, ELEMENT = 3 };
+enum { NUMBER = 24 }; /* bytes that a vector's number may take */
 
 struct walk {
     const char *p, *end, *kept; /* kept: what is not in out->text yet begins there */
@@ -18,7 +19,6 @@ struct walk {
     int64_t depth;
     int in_queries;
     struct lk_json_vectors *out;
-    struct lk_buf floats;
 };
 
 int lk_json_vector_unit(float *out, const double *values, size_t dim) {
@@ -52,22 +52,34 @@ static const char *read_numbers(const char *p, const char *end, size_t dim, doub
     return p + 1;
 }
 
+/* For all vectors that there may be from the first one on: of dim digits, dim - 1 commas and two brackets at least. */
+static int make_room(struct walk *w) {
+    struct lk_json_vectors *out = w->out;
+    const size_t left = (size_t)(w->end - w->p), fit = left / (2 * w->dim + 1), n = fit < w->most ? fit : w->most;
+    out->text = lk_arena_take(out->arena, (size_t)(w->p - w->kept) + left + n * NUMBER, 1);
+    out->vectors = lk_arena_take(out->arena, n * w->dim, sizeof *out->vectors);
+    return out->text && out->vectors ? 0 : LK_ENOMEM;
+}
+
+static void keep_text(struct walk *w, const char *end) {
+    const size_t n = (size_t)(end - w->kept);
+    memcpy(w->out->text + w->out->text_size, w->kept, n);
+    w->out->text_size += n;
+}
+
 /* 1: the vector at w->p is taken. 0: it is none, and all are left. */
 static int take_vector(struct walk *w) {
     struct lk_json_vectors *out = w->out;
-    const size_t bytes = w->dim * sizeof(float);
     const char *after = out->count < w->most ? read_numbers(w->p, w->end, w->dim, w->numbers) : NULL;
     int rc;
     if (!after)
         return 0;
-    if ((rc = lk_buf_reserve(&w->floats, w->floats.size + bytes)) ||
-        (rc = lk_buf_append(&out->text, w->kept, (size_t)(w->p - w->kept))) ||
-        (rc = lk_buf_printf(&out->text, "%zu ", out->count))) /* a space: the number ends here, whatever follows */
+    if (!out->vectors && (rc = make_room(w)))
         return rc;
-    if (lk_json_vector_unit((float *)(void *)(w->floats.data + w->floats.size), w->numbers, w->dim))
+    if (lk_json_vector_unit(out->vectors + out->count * w->dim, w->numbers, w->dim))
         return 0;
-    w->floats.size += bytes;
-    out->count++;
+    keep_text(w, w->p); /* and a space: the number ends there, whatever follows */
+    out->text_size += (size_t)snprintf(out->text + out->text_size, NUMBER, "%zu ", out->count++);
     w->p = w->kept = after;
     return 1;
 }
@@ -121,19 +133,18 @@ static int walk(struct walk *w) {
 
 int lk_json_vectors_take(struct lk_json_vectors *out, const char *body, size_t n, size_t dim, size_t most) {
     struct walk w = {.p = body, .end = body + n, .kept = body, .dim = dim, .most = most, .out = out};
-    *out = (struct lk_json_vectors){0};
-    int rc = (w.numbers = lk_calloc(dim, sizeof *w.numbers)) ? walk(&w) : LK_ENOMEM;
-    free(w.numbers);
+    *out = (struct lk_json_vectors){.arena = out->arena};
+    int rc = (w.numbers = lk_arena_take(out->arena, dim, sizeof *w.numbers)) ? walk(&w) : LK_ENOMEM;
+    lk_arena_drop(out->arena, w.numbers);
     if (rc == 1 && out->count)
-        rc = lk_buf_append(&out->text, w.kept, (size_t)(w.end - w.kept));
+        keep_text(&w, w.end);
     else
         out->count = 0;
-    out->vectors = (float *)(void *)w.floats.data;
     return rc < 0 ? rc : 0;
 }
 
 void lk_json_vectors_close(struct lk_json_vectors *v) {
-    lk_buf_free(&v->text);
-    free(v->vectors);
-    *v = (struct lk_json_vectors){0};
+    lk_arena_drop(v->arena, v->text);
+    lk_arena_drop(v->arena, v->vectors);
+    *v = (struct lk_json_vectors){.arena = v->arena};
 }

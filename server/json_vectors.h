@@ -6,11 +6,13 @@
 
 #include <stddef.h>
 
-#include "base/buf.h"
+#include "base/arena.h"
 
 struct lk_json_vectors {
-    struct lk_buf text; /* the body, in which each vector is replaced by its number: 0, 1, ... in their order */
-    float *vectors;     /* [count][dim], unit length */
+    struct lk_arena *arena; /* set before: for what is below; NULL: memory of its own */
+    char *text;             /* the body, in which each vector is replaced by its number: 0, 1, ... in their order */
+    size_t text_size;
+    float *vectors; /* [count][dim], unit length */
     size_t count;
 };
 

@@ -18,8 +18,8 @@ struct reader {
 static const struct lk_neighbors_query plain = {.k = 10, .min_score = -2, .with_metadata = 1, .picture = LK_NO_PICTURE};
 
 int lk_neighbors_queries_open(struct lk_neighbors_queries *q, size_t n) {
-    q->queries = lk_calloc(n, sizeof *q->queries);
-    q->filters = lk_calloc(n + 1, sizeof *q->filters);
+    q->queries = lk_arena_take(q->arena, n, sizeof *q->queries);
+    q->filters = lk_arena_take(q->arena, n + 1, sizeof *q->filters);
     if (!q->queries || !q->filters)
         return LK_ENOMEM;
     for (q->count = 0; q->count < n; q->count++)
@@ -29,12 +29,12 @@ int lk_neighbors_queries_open(struct lk_neighbors_queries *q, size_t n) {
 
 void lk_neighbors_queries_close(struct lk_neighbors_queries *q) {
     for (size_t i = 0; i < q->count; i++)
-        free(q->queries[i].id);
+        lk_arena_drop(q->arena, q->queries[i].id);
     for (size_t i = 0; i < q->n_filters; i++)
         lk_filter_close(q->filters[i]);
-    free(q->queries);
-    free(q->filters);
-    free(q->vectors);
+    lk_arena_drop(q->arena, q->queries);
+    lk_arena_drop(q->arena, q->filters);
+    lk_arena_drop(q->arena, q->vectors);
     lk_pictures_free(&q->pictures);
     *q = (struct lk_neighbors_queries){0};
 }
@@ -117,7 +117,7 @@ static int read_vector(struct reader *r, const json_t *value, const char *param,
     }
     if (!json_is_array(value) || json_array_size(value) != dim)
         return lk_fault_set(r->f, LK_API_INVALID_ARGUMENT, param, "%s has to be an array of %zu numbers", param, dim);
-    if (!out->vectors && !(out->vectors = lk_calloc(out->count * dim, sizeof *out->vectors)))
+    if (!out->vectors && !(out->vectors = lk_arena_take(out->arena, out->count * dim, sizeof *out->vectors)))
         return lk_fault_from_status(r->f, LK_ENOMEM, NULL);
     double *numbers = lk_calloc(dim, sizeof *numbers);
     if (!numbers)
@@ -158,7 +158,7 @@ static int read_query(struct reader *r, const json_t *object, const char *prefix
         return lk_fault_set(r->f, LK_API_INVALID_ARGUMENT, path, "%s has to be a string", path);
     if ((rc = lk_check_id(json_string_value(id), json_string_length(id), path, r->f)))
         return rc;
-    q->id = lk_strdup(json_string_value(id));
+    q->id = lk_arena_strdup(r->out->arena, json_string_value(id));
     return q->id ? 0 : lk_fault_from_status(r->f, LK_ENOMEM, NULL);
 }
 
@@ -201,9 +201,8 @@ static int parse(struct reader *r, json_t **object, const void *body, size_t n) 
     const size_t values = r->taken.count * limits->dim; /* that the text has not any more */
     *object = NULL;
     if (r->taken.count && values < limits->max_json_values)
-        (void)lk_json_parse_object(object, r->taken.text.data, r->taken.text.size, limits->max_json_values - values,
-                                   NULL, r->f);
-    lk_buf_free(&r->taken.text);
+        (void)lk_json_parse_object(object, r->taken.text, r->taken.text_size, limits->max_json_values - values, NULL,
+                                   r->f);
     if (*object) {
         r->out->vectors = r->taken.vectors;
         r->taken.vectors = NULL;
@@ -216,7 +215,7 @@ static int parse(struct reader *r, json_t **object, const void *body, size_t n) 
 
 int lk_neighbors_parse(struct lk_neighbors_queries *out, const void *body, size_t n,
                        const struct lk_neighbors_limits *limits, struct lk_fault *f) {
-    struct reader r = {.limits = limits, .out = out, .f = f};
+    struct reader r = {.limits = limits, .out = out, .f = f, .taken.arena = out->arena};
     json_t *object = NULL;
     int rc = parse(&r, &object, body, n);
     if (rc == 0) {

@@ -21,6 +21,8 @@ struct lk_neighbors_query {
 };
 
 struct lk_neighbors_queries {
+    struct lk_arena *arena;             /* set before: for what is owned here, but for what pictures and filters hold;
+                                           NULL: it has its own memory */
     struct lk_neighbors_query *queries; /* owned */
     size_t count;
     int many;       /* "queries" was given: results, and faults in their places */

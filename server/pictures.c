@@ -117,6 +117,7 @@ int lk_pictures_multipart(struct lk_pictures *p, struct lk_request *r, struct lk
 }
 
 static int open_embedding(struct lk_request *r, struct lk_embedding *e, size_t count, int writes) {
+    e->arena = r->arena;
     int rc = lk_collection_embedding(lk_request_collection(r), lk_request_generation(r), e, count, writes);
     if (rc)
         return rc;

@@ -1,6 +1,5 @@
 /* POST /embed: pictures in, unit vectors out. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -22,7 +21,6 @@ static void embed_free(void *state) {
     struct embed *s = state;
     lk_embedding_close(&s->embedding);
     lk_pictures_free(&s->pictures);
-    free(s);
 }
 
 /* The best of the types that we have; an Accept header that names none of them gets JSON. */
@@ -115,7 +113,7 @@ static void embedded(void *arg) {
         return;
     }
     static const char *const types[] = {"application/json", "application/octet-stream", "application/x-npy"};
-    struct lk_buf out = {0};
+    struct lk_buf out = lk_reply_buffer(r);
     struct lk_fault f = {0};
     int rc = lk_request_hold(r, e->count * (size_t)e->targets[0]->dim * NUMBER_BYTES);
     if (rc == 0)
@@ -131,7 +129,7 @@ static void embedded(void *arg) {
 
 void lk_route_embed(struct lk_request *r) {
     struct lk_fault f = {0};
-    struct embed *s = r->state = lk_calloc(1, sizeof *s);
+    struct embed *s = r->state = lk_arena_take(r->arena, 1, sizeof *s);
     if (!s) {
         lk_reply_failed(r, LK_ENOMEM);
         return;

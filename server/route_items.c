@@ -169,7 +169,7 @@ void lk_route_get_item(struct lk_request *r) {
     const char *id = no_arguments(r) ? path_id(r) : NULL;
     if (!id)
         return;
-    struct lk_buf out = {0};
+    struct lk_buf out = lk_reply_buffer(r);
     int rc = lk_item_json_of(&out, lk_request_collection(r), id);
     if (rc == 0)
         rc = lk_json_raw(&out, "\n");

@@ -1,10 +1,11 @@
 /* POST /neighbors and GET /neighbors?id=: cosine neighbours of pictures, vectors and items. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
 #include "neighbors_query.h"
 #include "search.h"
+
+enum { FEW = 100 }; /* neighbours whose metadata may stay in memory until the answer was sent */
 
 struct neighbors {
     struct lk_neighbors_queries asked;
@@ -16,13 +17,13 @@ static void neighbors_free(void *state) {
     struct neighbors *s = state;
     lk_embedding_close(&s->embedding);
     lk_neighbors_queries_close(&s->asked);
-    free(s);
 }
 
 static struct neighbors *open_state(struct lk_request *r, size_t queries) {
-    struct neighbors *s = r->state = lk_calloc(1, sizeof *s);
+    struct neighbors *s = r->state = lk_arena_take(r->arena, 1, sizeof *s);
     if (!s)
         return NULL;
+    s->asked.arena = r->arena;
     r->state_free = neighbors_free;
     return queries && lk_neighbors_queries_open(&s->asked, queries) ? NULL : s;
 }
@@ -84,7 +85,7 @@ static int on_found(void *request, size_t bytes) {
 /* What one query searches for, or why it cannot. */
 struct answer {
     struct lk_search search;
-    float *stored; /* a stored item's vector, owned */
+    float *stored; /* a stored item's vector */
     struct lk_fault fault;
 };
 
@@ -104,12 +105,13 @@ static int prepare(struct lk_request *r, const struct lk_neighbors_query *q, str
                                    .deadline_ns = r->deadline_ns,
                                    .gone = lk_route_gone,
                                    .found = on_found,
-                                   .arg = r};
+                                   .arg = r,
+                                   .arena = q->k <= FEW ? r->arena : NULL};
     if (q->picture != LK_NO_PICTURE) {
         a->fault = s->embedding.pictures[q->picture].fault;
         a->search.query = s->embedding.pictures[q->picture].vectors[0];
     } else if (q->id) {
-        if (!(a->stored = lk_calloc((size_t)g->dim, sizeof *a->stored)))
+        if (!(a->stored = lk_arena_take(r->arena, (size_t)g->dim, sizeof *a->stored)))
             return LK_ENOMEM;
         int rc = lk_index_vector(g->index, q->id, a->stored);
         if (rc == LK_ENOTFOUND)
@@ -122,8 +124,8 @@ static int prepare(struct lk_request *r, const struct lk_neighbors_query *q, str
 
 /* Searches for all that have no fault, together; found[i] are query i's. */
 static int search_all(struct lk_request *r, const struct answer *answers, size_t n, struct lk_findings *found) {
-    struct lk_search *searches = lk_calloc(n, sizeof *searches);
-    struct lk_findings *packed = lk_calloc(n, sizeof *packed);
+    struct lk_search *searches = lk_arena_take(r->arena, n, sizeof *searches);
+    struct lk_findings *packed = lk_arena_take(r->arena, n, sizeof *packed);
     size_t count = 0;
     int rc = searches && packed ? 0 : LK_ENOMEM;
     for (size_t i = 0; i < n && rc == 0; i++)
@@ -137,8 +139,6 @@ static int search_all(struct lk_request *r, const struct answer *answers, size_t
     for (size_t i = n; i-- > 0 && rc == 0;)
         if (!answers[i].fault.error)
             found[i] = packed[--count];
-    free(searches);
-    free(packed);
     return rc;
 }
 
@@ -179,9 +179,9 @@ static void answer_all(void *arg) {
     struct lk_request *r = arg;
     struct neighbors *s = r->state;
     const size_t n = s->asked.count;
-    struct answer *answers = lk_calloc(n, sizeof *answers);
-    struct lk_findings *found = lk_calloc(n, sizeof *found);
-    struct lk_buf out = {0};
+    struct answer *answers = lk_arena_take(r->arena, n, sizeof *answers);
+    struct lk_findings *found = lk_arena_take(r->arena, n, sizeof *found);
+    struct lk_buf out = lk_reply_buffer(r);
     struct lk_fault fault = {0};
     const struct lk_fault *f = NULL;
     int rc = answers && found ? 0 : LK_ENOMEM;
@@ -195,14 +195,8 @@ static void answer_all(void *arg) {
         lk_request_hold_fault(&fault, rc);
     else if (f)
         fault = *f;
-    for (size_t i = 0; i < n; i++) {
-        if (answers)
-            free(answers[i].stored);
-        if (found)
-            lk_findings_free(&found[i]);
-    }
-    free(answers);
-    free(found);
+    for (size_t i = 0; i < n && found; i++)
+        lk_findings_free(&found[i]);
     if (fault.error) {
         lk_buf_free(&out);
         lk_reply_fault(r, &fault);
@@ -261,7 +255,8 @@ void lk_route_neighbors_of_item(struct lk_request *r) {
     int rc = read_arguments(r, s, 1, &f);
     if (rc == 0 && !id)
         rc = lk_fault_set(&f, LK_API_INVALID_ARGUMENT, "id", "the argument \"id\" is missing");
-    else if (rc == 0 && (rc = lk_check_id(id, strlen(id), "id", &f)) == 0 && !(s->asked.queries[0].id = lk_strdup(id)))
+    else if (rc == 0 && (rc = lk_check_id(id, strlen(id), "id", &f)) == 0 &&
+             !(s->asked.queries[0].id = lk_arena_strdup(r->arena, id)))
         rc = lk_fault_from_status(&f, LK_ENOMEM, NULL);
     if (rc)
         lk_reply_fault(r, &f);

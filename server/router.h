@@ -31,14 +31,13 @@ struct lk_route {
 
 struct lk_route_match {
     const struct lk_route *route;
-    struct lk_text captures[LK_ROUTE_CAPTURES]; /* owned; in the order of the pattern */
+    struct lk_text captures[LK_ROUTE_CAPTURES]; /* the arena's; in the order of the pattern */
     char allow[64];                             /* methods of the path, when the method did not match */
 };
 
 /* LK_ENOTFOUND: no such path. LK_EUNSUPPORTED: not this method, `allow` is filled. LK_EINVAL: a bad escape. LK_ENOMEM.
  * `path` is the target up to '?', as received. */
 int lk_router_match(const struct lk_route *routes, size_t n, const char *method, const char *path, size_t path_size,
-                    struct lk_route_match *out);
-void lk_route_match_free(struct lk_route_match *m); /* accepts a zeroed one */
+                    struct lk_arena *arena, struct lk_route_match *out);
 
 #endif

@@ -90,7 +90,7 @@ static int probe(void *arg, const char *id) {
 
 /* Hits into found items; takes the ids over. */
 static int take_hits(struct run *run, struct lk_hits *hits, struct lk_findings *out) {
-    if (hits->count && !(out->items = lk_calloc(hits->count, sizeof *out->items)))
+    if (hits->count && !(out->items = lk_arena_take(out->arena, hits->count, sizeof *out->items)))
         return LK_ENOMEM;
     if (run->n_kept)
         qsort(run->kept, run->n_kept, sizeof *run->kept, compare_kept);
@@ -249,10 +249,15 @@ static int search_filtered(const struct lk_search *s, struct lk_findings *out) {
     return rc;
 }
 
+struct copying {
+    struct lk_found *to;
+    struct lk_arena *arena;
+};
+
 static int copy_metadata(void *arg, const struct lk_item *item) {
-    struct lk_found *to = arg;
-    to->metadata = lk_strdup(item->metadata);
-    return to->metadata ? 0 : LK_ENOMEM;
+    const struct copying *c = arg;
+    c->to->metadata = lk_arena_strdup(c->arena, item->metadata);
+    return c->to->metadata ? 0 : LK_ENOMEM;
 }
 
 /* Without a filter the index alone decides, and the catalogue is asked about its hits. *vanished counts the hits that were
@@ -264,9 +269,10 @@ static int take_plain(const struct lk_search *s, struct lk_hits *hits, struct lk
     *vanished = 0;
     for (size_t i = 0; rc == 0 && s->with_metadata && i < out->count; i++) {
         struct lk_found *hit = &out->items[i];
-        rc = lk_store_get(s->store, hit->id, NULL, copy_metadata, hit);
+        struct copying c = {hit, out->arena};
+        rc = lk_store_get(s->store, hit->id, NULL, copy_metadata, &c);
         if (rc == LK_ENOTFOUND) {
-            free(hit->id);
+            lk_arena_drop(out->arena, hit->id);
             *hit = (struct lk_found){0};
             ++*vanished;
             rc = 0;
@@ -283,8 +289,9 @@ static int take_plain(const struct lk_search *s, struct lk_hits *hits, struct lk
 static int search_plain(const struct lk_search *s, struct lk_findings *out, size_t *vanished) {
     struct lk_hits hits = {0};
     lk_cores_take(s->cores, 1);
-    int rc = lk_index_search(s->index, s->query, s->k, s->exclude, s->min_score, &hits);
+    int rc = lk_index_search_in(s->index, s->arena, s->query, s->k, s->exclude, s->min_score, &hits);
     lk_cores_give(s->cores, 1);
+    out->arena = s->arena;
     if (rc == 0)
         rc = take_plain(s, &hits, out, vanished);
     lk_hits_free(&hits);
@@ -367,9 +374,9 @@ int lk_search_run_many(const struct lk_search *searches, size_t n, struct lk_fin
 
 void lk_findings_free(struct lk_findings *f) {
     for (size_t i = 0; i < f->count; i++) {
-        free(f->items[i].id);
-        free(f->items[i].metadata);
+        lk_arena_drop(f->arena, f->items[i].id);
+        lk_arena_drop(f->arena, f->items[i].metadata);
     }
-    free(f->items);
+    lk_arena_drop(f->arena, f->items);
     *f = (struct lk_findings){0};
 }

@@ -32,6 +32,7 @@ struct lk_search {
      * that status. May be NULL. */
     int (*found)(void *arg, size_t bytes);
     void *arg;
+    struct lk_arena *arena; /* NULL, or: a search without a filter uses its memory, and leaves its findings there */
 };
 
 struct lk_found {
@@ -42,6 +43,7 @@ struct lk_found {
 struct lk_findings {
     struct lk_found *items; /* by score, then by id */
     size_t count;
+    struct lk_arena *arena; /* NULL: it owns itself */
 };
 
 /* LK_ECANCELLED: the deadline passed, or the client left. */

@@ -15,30 +15,33 @@ static int hex_digit(char c) {
     return -1;
 }
 
-int lk_uri_decode(struct lk_text *out, const char *text, size_t n, int plus_is_space) {
-    *out = (struct lk_text){0};
-    char *data = lk_calloc(n + 1, 1);
-    if (!data)
-        return LK_ENOMEM;
+/* Decodes into to[n + 1]. */
+static int decode(struct lk_text *out, char *to, const char *text, size_t n, int plus_is_space) {
     size_t size = 0;
     for (size_t i = 0; i < n; i++) {
         if (text[i] == '%') {
             int high = i + 2 < n ? hex_digit(text[i + 1]) : -1;
             int low = i + 2 < n ? hex_digit(text[i + 2]) : -1;
-            if (high < 0 || low < 0) {
-                free(data);
-                lk_err(LK_EINVAL, "a '%%' is not followed by two hexadecimal digits");
-                return LK_EINVAL;
-            }
-            data[size++] = (char)(high * 16 + low);
+            if (high < 0 || low < 0)
+                return lk_err(LK_EINVAL, "a '%%' is not followed by two hexadecimal digits");
+            to[size++] = (char)(high * 16 + low);
             i += 2;
         } else {
-            data[size++] = plus_is_space && text[i] == '+' ? ' ' : text[i];
+            to[size++] = plus_is_space && text[i] == '+' ? ' ' : text[i];
         }
     }
-    out->data = data;
-    out->size = size;
+    to[size] = 0;
+    *out = (struct lk_text){to, size};
     return 0;
+}
+
+int lk_uri_decode(struct lk_text *out, const char *text, size_t n, int plus_is_space, struct lk_arena *arena) {
+    *out = (struct lk_text){0};
+    char *to = lk_arena_take(arena, n + 1, 1);
+    int rc = to ? decode(out, to, text, n, plus_is_space) : LK_ENOMEM;
+    if (rc)
+        lk_arena_drop(arena, to);
+    return rc;
 }
 
 #define MAX_PAIRS 64
@@ -47,61 +50,46 @@ static int is_named(const struct lk_text *name, const char *text) {
     return name->data && strcmp(name->data, text) == 0;
 }
 
-int lk_query_parse(struct lk_query *out, const char *text, size_t n) {
-    *out = (struct lk_query){0};
-    int rc = 0;
+static int add_pair(struct lk_query *out, const char *text, const char *end, char **to) {
+    const char *equals = memchr(text, '=', (size_t)(end - text));
+    const char *name_end = equals ? equals : end, *value_begin = equals ? equals + 1 : end;
+    struct lk_text *name = &out->names[out->count], *value = &out->values[out->count];
+    int rc;
+    if ((rc = decode(name, *to, text, (size_t)(name_end - text), 1)) ||
+        (rc = decode(value, *to + name->size + 1, value_begin, (size_t)(end - value_begin), 1)))
+        return rc;
+    *to += name->size + value->size + 2;
+    if (memchr(name->data, 0, name->size) || memchr(value->data, 0, value->size))
+        return lk_err(LK_EINVAL, "the query string holds a NUL byte");
+    for (size_t i = 0; i < out->count; i++)
+        if (is_named(&out->names[i], name->data))
+            return lk_err(LK_EINVAL, "the argument \"%s\" is given twice", name->data);
+    out->count++;
+    return 0;
+}
+
+int lk_query_parse(struct lk_query *out, const char *text, size_t n, struct lk_arena *arena) {
     size_t pairs = 1;
+    *out = (struct lk_query){0};
     for (size_t i = 0; i < n; i++)
         pairs += text[i] == '&';
     if (pairs > MAX_PAIRS)
         return lk_err(LK_EINVAL, "the query string holds more than %d arguments", MAX_PAIRS);
-    out->names = lk_calloc(pairs, sizeof *out->names);
-    out->values = lk_calloc(pairs, sizeof *out->values);
-    if (!out->names || !out->values) {
-        rc = LK_ENOMEM;
-        goto fail;
-    }
-    const char *end = text + n;
-    while (text < end) {
+    out->names = lk_arena_take(arena, pairs, sizeof *out->names);
+    out->values = lk_arena_take(arena, pairs, sizeof *out->values);
+    char *to = lk_arena_take(arena, n + 2 * pairs, 1); /* a NUL behind each name and value */
+    int rc = out->names && out->values && to ? 0 : LK_ENOMEM;
+    for (const char *end = text + n; rc == 0 && text < end;) {
         const char *amp = memchr(text, '&', (size_t)(end - text));
         if (!amp)
             amp = end;
-        if (amp > text) {
-            const char *equals = memchr(text, '=', (size_t)(amp - text));
-            const char *name_end = equals ? equals : amp;
-            const char *value = equals ? equals + 1 : amp;
-            struct lk_text *name = &out->names[out->count], *to = &out->values[out->count];
-            if ((rc = lk_uri_decode(name, text, (size_t)(name_end - text), 1)))
-                goto fail;
-            out->count++; /* from here lk_query_free frees the name */
-            if ((rc = lk_uri_decode(to, value, (size_t)(amp - value), 1)))
-                goto fail;
-            if (memchr(name->data, 0, name->size) || memchr(to->data, 0, to->size)) {
-                rc = lk_err(LK_EINVAL, "the query string holds a NUL byte");
-                goto fail;
-            }
-            for (size_t i = 0; i + 1 < out->count; i++)
-                if (is_named(&out->names[i], name->data)) {
-                    rc = lk_err(LK_EINVAL, "the argument \"%s\" is given twice", name->data);
-                    goto fail;
-                }
-        }
+        if (amp > text)
+            rc = add_pair(out, text, amp, &to);
         text = amp + 1;
     }
-    return 0;
-fail:
-    lk_query_free(out);
+    if (rc)
+        *out = (struct lk_query){0};
     return rc;
-}
-
-void lk_query_free(struct lk_query *q) {
-    for (size_t i = 0; q->names && q->values && i < q->count; i++) {
-        free(q->names[i].data);
-        free(q->values[i].data);
-    }
-    free(q->names);
-    free(q->values);
-    *q = (struct lk_query){0};
 }
 
 const char *lk_query_get(const struct lk_query *q, const char *name) {

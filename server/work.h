@@ -3,13 +3,17 @@
 #ifndef LK_SERVER_WORK_H
 #define LK_SERVER_WORK_H
 
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/arena.h"
 #include "base/pool.h"
 #include "budget.h"
 #include "cores.h"
 #include "metrics.h"
+
+struct lk_scratch;
 
 struct lk_work {
     struct lk_pool *pool;
@@ -19,6 +23,8 @@ struct lk_work {
     uint64_t max_pixels;
     int scaled_jpeg;            /* see --scaled-jpeg */
     struct lk_metrics *metrics; /* not the work's own; NULL: nobody counts */
+    pthread_mutex_t mutex;
+    struct lk_scratch *scratch; /* list, of those that nobody uses */
 };
 
 /* threads: the pool's. queue: jobs that may wait; more than there can be requests, so that no job is ever refused. */
@@ -28,6 +34,11 @@ void lk_work_close(struct lk_work *work); /* accepts a zeroed one; waits for wha
 
 /* Runs job(arg) on the pool; on the calling thread if the pool does not take it. */
 void lk_work_do(struct lk_work *work, void (*job)(void *arg), void *arg);
+
+/* Memory for what a thread needs while it decodes a picture, for whoever has taken a core, so that there are never more of
+ * them than cores. NULL: there is none, and an arena is optional. Given back, it keeps what usual pictures need. */
+struct lk_arena *lk_work_scratch(struct lk_work *work);
+void lk_work_scratch_back(struct lk_work *work, struct lk_arena *arena);
 
 int64_t lk_now_ns(void); /* CLOCK_MONOTONIC */
 

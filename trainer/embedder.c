@@ -73,7 +73,7 @@ static int prepare(struct prepare *p, size_t i) {
     if (p->images != NULL)
         return lk_preprocess(to, &p->images[i], p->e->resize, p->e->size);
     size_t at = p->which != NULL ? p->which[p->first + i] : p->first + i;
-    struct lk_image image = {NULL, p->d->width[at], p->d->height[at]}, own = {0};
+    struct lk_image image = {.width = p->d->width[at], .height = p->d->height[at]}, own = {0};
     int rc = 0;
     if (!p->d->streamed)
         image.pixels = p->d->pixels + p->d->offset[at];

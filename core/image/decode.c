@@ -57,16 +57,18 @@ static int find_format(enum format *out, const uint8_t *bytes, size_t n) {
 }
 
 int lk_decode(struct lk_image *out, const void *bytes, size_t n, const struct lk_decode_limits *limits) {
-    *out = (struct lk_image){0};
     const struct lk_decode_limits none = {0};
     if (limits == NULL)
         limits = &none;
+    *out = (struct lk_image){.arena = limits->arena};
     enum format format;
     int rc = find_format(&format, bytes, n);
+    if (rc == 0)
+        rc = format == PNG ? lk_png__decode(out, bytes, n, limits->max_pixels)
+                           : lk_jpeg__decode(out, bytes, n, limits->max_pixels, limits->scaled_side);
     if (rc != 0)
-        return rc;
-    return format == PNG ? lk_png__decode(out, bytes, n, limits->max_pixels)
-                         : lk_jpeg__decode(out, bytes, n, limits->max_pixels, limits->scaled_side);
+        *out = (struct lk_image){0};
+    return rc;
 }
 
 int lk_decode_info(struct lk_image_info *out, const void *bytes, size_t n) {

@@ -6,8 +6,9 @@
 #include "image/image.h"
 
 struct lk_decode_limits {
-    uint64_t max_pixels; /* width x height; 0: 89,478,485 as in Pillow */
-    int scaled_side;     /* 0: full decode. N: a JPEG may be decoded at 1/2, 1/4 or 1/8 while both sides stay >= N;
+    uint64_t max_pixels;    /* width x height; 0: 89,478,485 as in Pillow */
+    struct lk_arena *arena; /* NULL, or: where the picture lies afterwards */
+    int scaled_side;        /* 0: full decode. N: a JPEG may be decoded at 1/2, 1/4 or 1/8 while both sides stay >= N;
                             faster, but differs from Pillow by up to 17/255 */
 };
 

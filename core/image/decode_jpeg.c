@@ -137,7 +137,7 @@ static void decode_body(struct reader *r) {
         jpeg->scale_denom = choose_denominator(jpeg->image_width, jpeg->image_height, r->scaled_side);
     }
     jpeg_start_decompress(jpeg);
-    r->rc = lk_image_alloc(r->out, (int)jpeg->output_width, (int)jpeg->output_height);
+    r->rc = lk_image__alloc(r->out, (int)jpeg->output_width, (int)jpeg->output_height);
     if (r->rc == 0 && four) {
         r->cmyk = malloc((size_t)jpeg->output_width * 4);
         if (r->cmyk == NULL)

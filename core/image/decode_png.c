@@ -96,9 +96,9 @@ static void decode_body(struct reader *r) {
     png_read_update_info(png, r->info);
     int alpha = (png_get_color_type(png, r->info) & PNG_COLOR_MASK_ALPHA) != 0;
 
-    r->rc = lk_image_alloc(r->out, (int)width, (int)height);
+    r->rc = lk_image__alloc(r->out, (int)width, (int)height);
     if (r->rc == 0 && alpha) {
-        r->rgba = malloc((size_t)width * 4 * (passes > 1 ? (size_t)height : 1));
+        r->rgba = lk_arena_take(r->out->arena, (size_t)width * 4, passes > 1 ? (size_t)height : 1);
         if (r->rgba == NULL)
             r->rc = lk_err(LK_ENOMEM, "out of memory for a PNG of %u x %u pixels", width, height);
     }
@@ -127,7 +127,7 @@ int lk_png__decode(struct lk_image *out, const uint8_t *bytes, size_t n, uint64_
     r.info = r.png ? png_create_info_struct(r.png) : NULL;
     rc = r.info ? run_reader(&r) : lk_err(LK_ENOMEM, "out of memory for the PNG decoder");
     png_destroy_read_struct(&r.png, &r.info, NULL);
-    free(r.rgba);
+    lk_arena_drop(out->arena, r.rgba);
     if (rc != 0)
         lk_image_free(out);
     return rc;

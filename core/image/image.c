@@ -9,18 +9,23 @@
 
 int lk_image_alloc(struct lk_image *image, int width, int height) {
     *image = (struct lk_image){0};
+    return lk_image__alloc(image, width, height);
+}
+
+int lk_image__alloc(struct lk_image *image, int width, int height) {
     if (width < 1 || height < 1 || width > LK_IMAGE__MAX_SIDE || height > LK_IMAGE__MAX_SIDE)
         return lk_err(LK_EINVAL, "a picture of %d x %d pixels; sides are 1 to %d", width, height, LK_IMAGE__MAX_SIDE);
     /* not zeroed: every decoder and resizer writes all of it, and pages are touched once */
-    uint8_t *pixels = malloc((size_t)width * (size_t)height * 3);
+    const size_t bytes = (size_t)width * (size_t)height * 3;
+    uint8_t *pixels = image->arena ? lk_arena_take(image->arena, bytes, 1) : malloc(bytes);
     if (pixels == NULL)
         return lk_err(LK_ENOMEM, "out of memory for a picture of %d x %d pixels", width, height);
-    *image = (struct lk_image){pixels, width, height};
+    *image = (struct lk_image){pixels, width, height, image->arena};
     return 0;
 }
 
 void lk_image_free(struct lk_image *image) {
-    free(image->pixels);
+    lk_arena_drop(image->arena, image->pixels);
     *image = (struct lk_image){0};
 }
 
@@ -46,8 +51,8 @@ static void turn_half(struct lk_image *image) {
 }
 
 static int transpose(struct lk_image *image) {
-    struct lk_image out;
-    if (lk_image_alloc(&out, image->height, image->width) != 0 || out.pixels == NULL)
+    struct lk_image out = {.arena = image->arena};
+    if (lk_image__alloc(&out, image->height, image->width) != 0 || out.pixels == NULL)
         return LK_ENOMEM;
     enum { BLOCK = 32 }; /* so that the columns read stay in the cache */
     for (int y0 = 0; y0 < image->height; y0 += BLOCK)

@@ -5,9 +5,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/arena.h"
+
 struct lk_image {
-    uint8_t *pixels; /* [height][width][3], owned */
+    uint8_t *pixels; /* [height][width][3], owned, or the arena's */
     int width, height;
+    struct lk_arena *arena; /* NULL: none */
 };
 
 int lk_image_alloc(struct lk_image *image, int width, int height); /* LK_ENOMEM; 1..65535 a side */

@@ -12,7 +12,10 @@ enum { LK_IMAGE__MAX_SIDE = 65535 };
 /* 0, or LK_ELIMIT or LK_EFORMAT with a sentence. Called before any memory for pixels is taken. */
 int lk_image__check_size(uint64_t width, uint64_t height, uint64_t max_pixels);
 
-/* The codecs. `bytes` begin with the format's signature. *out is zeroed and stays so on failure. */
+/* As lk_image_alloc, in the image's arena where it has one. */
+int lk_image__alloc(struct lk_image *image, int width, int height);
+
+/* The codecs. `bytes` begin with the format's signature. *out is zeroed but for its arena. */
 int lk_png__decode(struct lk_image *out, const uint8_t *bytes, size_t n, uint64_t max_pixels);
 int lk_png__info(struct lk_image_info *out, const uint8_t *bytes, size_t n);
 int lk_jpeg__decode(struct lk_image *out, const uint8_t *bytes, size_t n, uint64_t max_pixels, int scaled_side);

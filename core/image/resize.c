@@ -18,23 +18,24 @@ struct filter {
     int *first, *count; /* owned by `first` */
     int32_t *weights;
     int size;
+    struct lk_arena *arena; /* the picture's, for the scratch too */
 };
 
 static void filter_free(struct filter *f) {
-    free(f->first);
-    free(f->weights);
+    lk_arena_drop(f->arena, f->first);
+    lk_arena_drop(f->arena, f->weights);
     *f = (struct filter){0};
 }
 
 /* The weights of outputs begin..begin+n-1 of `out_size`, from in_size inputs. */
-static int filter_make(struct filter *f, int in_size, int out_size, int begin, int n) {
+static int filter_make(struct filter *f, struct lk_arena *arena, int in_size, int out_size, int begin, int n) {
     const double scale = (double)in_size / out_size, stretch = scale < 1 ? 1 : scale, support = stretch;
-    *f = (struct filter){.size = (int)ceil(support) * 2 + 1};
-    f->first = lk_calloc((size_t)n, 2 * sizeof *f->first);
-    f->weights = lk_calloc((size_t)n * (size_t)f->size, sizeof *f->weights);
-    double *exact = lk_calloc((size_t)f->size, sizeof *exact);
+    *f = (struct filter){.size = (int)ceil(support) * 2 + 1, .arena = arena};
+    f->first = lk_arena_take(arena, (size_t)n, 2 * sizeof *f->first);
+    f->weights = lk_arena_take(arena, (size_t)n * (size_t)f->size, sizeof *f->weights);
+    double *exact = lk_arena_take(arena, (size_t)f->size, sizeof *exact);
     if (f->first == NULL || f->weights == NULL || exact == NULL) {
-        free(exact);
+        lk_arena_drop(arena, exact);
         filter_free(f);
         return LK_ENOMEM;
     }
@@ -58,7 +59,7 @@ static int filter_make(struct filter *f, int in_size, int out_size, int begin, i
         f->first[i] = first;
         f->count[i] = last - first;
     }
-    free(exact);
+    lk_arena_drop(arena, exact);
     return 0;
 }
 
@@ -107,9 +108,9 @@ int lk_image__resample(uint8_t *out, const struct lk_image *in, const struct lk_
     int32_t *sums = NULL;
     const size_t stride = (size_t)in->width * 3, bytes = (size_t)v->w * 3;
     const int wide = v->full_w != in->width, tall = v->full_h != in->height; /* passes that are needed at all */
-    int rc = wide ? filter_make(&fx, in->width, v->full_w, v->x0, v->w) : 0;
+    int rc = wide ? filter_make(&fx, in->arena, in->width, v->full_w, v->x0, v->w) : 0;
     if (rc == 0 && tall)
-        rc = filter_make(&fy, in->height, v->full_h, v->y0, v->h);
+        rc = filter_make(&fy, in->arena, in->height, v->full_h, v->y0, v->h);
     if (rc != 0)
         goto done;
 
@@ -120,8 +121,8 @@ int lk_image__resample(uint8_t *out, const struct lk_image *in, const struct lk_
         end = fy.first[v->h - 1] + fy.count[v->h - 1];
         for (int i = 0; i < v->h; i++)
             fy.first[i] -= first;
-        rows = lk_calloc((size_t)(end - first), bytes);
-        sums = lk_calloc(bytes, sizeof *sums);
+        rows = lk_arena_take(in->arena, (size_t)(end - first), bytes);
+        sums = lk_arena_take(in->arena, bytes, sizeof *sums);
         if (rows == NULL || sums == NULL) {
             rc = LK_ENOMEM;
             goto done;
@@ -139,8 +140,8 @@ int lk_image__resample(uint8_t *out, const struct lk_image *in, const struct lk_
     for (int i = 0; tall && i < v->h; i++)
         filter_column(out + (size_t)i * bytes, rows, bytes, &fy, i, sums);
 done:
-    free(rows);
-    free(sums);
+    lk_arena_drop(in->arena, rows);
+    lk_arena_drop(in->arena, sums);
     filter_free(&fx);
     filter_free(&fy);
     return rc;

@@ -69,7 +69,7 @@ static int decode_watched(struct lk_image *image, const void *bytes, size_t n, l
 
 /* Refused with this code and a sentence that holds `part`, with nothing left in `image`. */
 static void check_refused(const void *bytes, size_t n, int code, const char *part) {
-    struct lk_image image = {(uint8_t *)(uintptr_t)1, 2, 3};
+    struct lk_image image = {.pixels = (uint8_t *)(uintptr_t)1, .width = 2, .height = 3};
     int rc = decode_watched(&image, bytes, n, 0, NULL);
     LK_CHECK_INT(rc, code);
     LK_CHECK_HOLDS(lk_error(), part);
