@@ -41,14 +41,16 @@ struct lk_backend {
 
 enum lk_cuda_epilogue {
     LK_CUDA_BARE,
-    LK_CUDA_BIAS, /* training: layers with a bias and no norm */
-    LK_CUDA_WHOLE /* inference: bias (a folded norm's too), residual, ReLU */
+    LK_CUDA_BIAS,  /* training: layers with a bias and no norm */
+    LK_CUDA_STATS, /* training: the batch sums of a norm that follows, where that is faster than a pass of our own */
+    LK_CUDA_WHOLE  /* inference: bias (a folded norm's too), residual, ReLU */
 };
 
 /* Prepared work of one node. Shapes are padded: in_pad, out_pad are multiples of 8. */
 struct lk_node_plan {
     struct lk_graph_plan *forward, *backward_data, *backward_weights;
-    enum lk_cuda_epilogue epilogue; /* what forward includes */
+    struct lk_graph_plan *with_stats; /* an offer, until it is timed against forward */
+    enum lk_cuda_epilogue epilogue;   /* what forward includes */
     int in_pad, out_pad;
     void *weights;        /* KRSC in the compute type */
     float *scale, *shift; /* [out_pad]: gamma and beta of training, folded bias of inference, or the plain bias */
@@ -76,7 +78,7 @@ struct lk_pass {
     void **edges;                /* [n_nodes + 1] activations; LK_FORWARD and LK_INFERENCE reuse buffers */
     void **raw;                  /* [n_nodes] convolution outputs before batch norm; may equal edges[i + 1] */
     float **saved;               /* [n_nodes] what batch norm keeps: bodies.h */
-    double **sums;               /* [n_nodes] batch sums, then backward sums */
+    double **sums;               /* [n_nodes] batch sums (floats by LK_CUDA_STATS), then backward sums */
     uint8_t **pool_index;        /* [n_nodes] */
     void **gradients[2];         /* [n_nodes + 1] contributions to each edge's gradient */
     int *n_gradients;            /* [n_nodes + 1] */

@@ -53,6 +53,12 @@ size_t lk_graph_workspace(const struct lk_graph_plan *plan);
 /* pointers[n] by tensor number (virtual ones ignored). Asynchronous on the device's stream. */
 int lk_graph_run(const struct lk_graph_plan *plan, void *const *pointers, void *workspace);
 
+/* 1 when `fused` takes less time than `plain` with `rest` behind it, which is given plain's tensors and the plans' stream.
+ * Timed by turns on scratch memory, and remembered beside the plans, so that the next start chooses the same. 0 when it
+ * cannot be timed. */
+int lk_graph_faster(const struct lk_graph_plan *fused, const struct lk_graph_plan *plain,
+                    int (*rest)(void *arg, void *const *tensors), void *arg);
+
 /* What a described device offers: engine configurations the heuristics return, and how far the plans of the first `tries`
  * get: built from pre-compiled kernels, and read back from their own text as the cache does; or generated and compiled
  * up to loading the module, which needs a driver. `why` is cuDNN's word on the last that got no further. */

@@ -15,26 +15,6 @@
 
 enum { MAX_CONFIGS = 64, MOST_CACHED_BYTES = 16 << 20 };
 
-/* A plan that someone uses. Graphs with the same text under the same policy share one. */
-struct lk_graph_plan {
-    struct lk_graph_device *device;
-    struct lk_graph_plan *next;
-    int users;
-    char key[65];
-    cudnnBackendDescriptor_t plan;
-    int64_t workspace;
-    int n_tensors, is_virtual[LK_GRAPH_TENSORS];
-};
-
-struct lk_graph_device {
-    cudnnHandle_t handle;                 /* NULL for a described device */
-    cudnnBackendDescriptor_t description; /* device properties: of the handle's device, or from JSON */
-    cudaStream_t stream;
-    char *cache_folder; /* NULL: choices are not kept */
-    char name[320];
-    struct lk_graph_plan *plans;
-};
-
 /* ------------------------------------------------------------------------------------------------ device */
 
 size_t lk_graph_version(void) { return cudnnGetVersion(); }
@@ -245,6 +225,7 @@ static int plan_make(struct lk_graph_plan **out, const struct lk_graph *g, struc
     p->users = 1;
     p->n_tensors = g->n_tensors;
     memcpy(p->is_virtual, g->is_virtual, sizeof p->is_virtual);
+    memcpy(p->tensor_bytes, g->tensor_bytes, sizeof p->tensor_bytes);
     memcpy(p->key, key, sizeof p->key);
     if ((s = finalize_plan(&p->plan, d, config, text)) ||
         (s = cudnnBackendGetAttribute(p->plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &n,
@@ -317,8 +298,8 @@ static void key_of(char key[65], const struct lk_graph *g, const struct lk_graph
     lk_sha256_hex(digest, key);
 }
 
-static int cache_path(const struct lk_graph_device *d, const char *key, char *path, size_t size) {
-    return d->cache_folder && snprintf(path, size, "%s/%.40s.plan", d->cache_folder, key) < (int)size;
+int lk_graph__cache_path(const struct lk_graph_device *d, const char *key, const char *kind, char *path, size_t size) {
+    return d->cache_folder && snprintf(path, size, "%s/%.40s.%s", d->cache_folder, key, kind) < (int)size;
 }
 
 static struct lk_graph_plan *plan_in_memory(struct lk_graph_device *d, const char *key) {
@@ -334,7 +315,7 @@ static int plan_on_disk(struct lk_graph_plan **out, const struct lk_graph *g, st
                         const char *key) {
     char path[1024];
     struct lk_buf text = {0};
-    int found = cache_path(d, key, path, sizeof path) && lk_fs_exists(path) &&
+    int found = lk_graph__cache_path(d, key, "plan", path, sizeof path) && lk_fs_exists(path) &&
                 lk_fs_read(&text, path, MOST_CACHED_BYTES) == LK_OK && plan_make(out, g, d, key, NULL, &text) == LK_OK;
     lk_buf_free(&text);
     return found;
@@ -358,8 +339,8 @@ static int plan_text(struct lk_buf *out, cudnnBackendDescriptor_t plan) {
 static void remember(const struct lk_graph_plan *p) {
     char path[1024];
     struct lk_buf text = {0};
-    if (cache_path(p->device, p->key, path, sizeof path) && lk_fs_mkdir_parents(p->device->cache_folder) == LK_OK &&
-        plan_text(&text, p->plan)) {
+    if (lk_graph__cache_path(p->device, p->key, "plan", path, sizeof path) &&
+        lk_fs_mkdir_parents(p->device->cache_folder) == LK_OK && plan_text(&text, p->plan)) {
         (void)lk_fs_write_atomic(path, text.data, text.size);
     }
     lk_buf_free(&text);
@@ -367,79 +348,12 @@ static void remember(const struct lk_graph_plan *p) {
 
 /* ------------------------------------------------------------------------------------------------ choosing */
 
-/* Milliseconds of the fastest of five runs, or a negative number when the plan cannot run. */
-static float time_plan(const struct lk_graph_plan *p, void *const *pointers, void *workspace) {
-    cudaStream_t stream = p->device->stream;
-    cudaEvent_t begin = NULL, end = NULL;
-    float best = -1, ms;
-    if (cudaEventCreate(&begin) == cudaSuccess && cudaEventCreate(&end) == cudaSuccess &&
-        lk_graph_run(p, pointers, workspace) == LK_OK && cudaStreamSynchronize(stream) == cudaSuccess) {
-        for (int i = 0; i < 5; i++) {
-            if (cudaEventRecord(begin, stream) != cudaSuccess || lk_graph_run(p, pointers, workspace) != LK_OK ||
-                cudaEventRecord(end, stream) != cudaSuccess || cudaEventSynchronize(end) != cudaSuccess ||
-                cudaEventElapsedTime(&ms, begin, end) != cudaSuccess) {
-                best = -1;
-                break;
-            }
-            best = best < 0 || ms < best ? ms : best;
-        }
-    }
-    if (begin) {
-        cudaEventDestroy(begin);
-    }
-    if (end) {
-        cudaEventDestroy(end);
-    }
-    (void)cudaGetLastError(); /* of a candidate that failed; a broken device shows in whatever comes next */
-    return best;
-}
-
-/* Scratch memory of the graph's own sizes. */
-struct bench {
-    void *tensors[LK_GRAPH_TENSORS], *workspace;
-    size_t workspace_size;
-};
-
-static void bench_close(struct bench *b) {
-    for (int i = 0; i < LK_GRAPH_TENSORS; i++) {
-        cudaFree(b->tensors[i]);
-    }
-    cudaFree(b->workspace);
-}
-
-static int bench_open(struct bench *b, const struct lk_graph *g, const struct lk_graph_device *d) {
-    memset(b, 0, sizeof *b);
-    for (int i = 0; i < g->n_tensors; i++) {
-        if (!g->is_virtual[i] && (cudaMalloc(&b->tensors[i], g->tensor_bytes[i]) != cudaSuccess ||
-                                  cudaMemsetAsync(b->tensors[i], 0, g->tensor_bytes[i], d->stream) != cudaSuccess)) {
-            (void)cudaGetLastError();
-            bench_close(b);
-            return lk_err(LK_ENOMEM, "no device memory to time %s", g->name);
-        }
-    }
-    return LK_OK;
-}
-
-static int bench_workspace(struct bench *b, size_t bytes) {
-    if (bytes <= b->workspace_size) {
-        return 1;
-    }
-    cudaFree(b->workspace);
-    b->workspace = NULL;
-    b->workspace_size = 0;
-    if (cudaMalloc(&b->workspace, bytes) != cudaSuccess) {
-        (void)cudaGetLastError();
-        return 0;
-    }
-    b->workspace_size = bytes;
-    return 1;
-}
-
 /* Times up to policy->candidates configurations and keeps the fastest. */
 static int choose(const struct lk_graph *g, struct lk_graph_device *d, const char *key,
                   const struct lk_graph_policy *policy, const struct configs *configs, struct lk_graph_plan **out) {
-    struct bench b;
-    int limit = policy->candidates ? policy->candidates : 8, timed = 0, code = bench_open(&b, g, d);
+    struct lk_graph__bench b;
+    int limit = policy->candidates ? policy->candidates : 8, timed = 0;
+    int code = lk_graph__bench_open(&b, g->n_tensors, g->is_virtual, g->tensor_bytes, d->stream);
     float best_ms = 0;
     if (code) {
         return code;
@@ -450,7 +364,9 @@ static int choose(const struct lk_graph *g, struct lk_graph_device *d, const cha
         if (plan_make(&p, g, d, key, configs->list[i], NULL) != LK_OK) {
             continue;
         }
-        ms = bench_workspace(&b, lk_graph_workspace(p)) ? time_plan(p, b.tensors, b.workspace) : -1;
+        ms = lk_graph__bench_workspace(&b, lk_graph_workspace(p))
+                 ? lk_graph__time(&(struct lk_graph__timed){.plan = p, .pointers = b.tensors, .workspace = b.workspace})
+                 : -1;
         timed++;
         if (ms >= 0 && (!*out || ms < best_ms)) {
             plan_destroy(*out);
@@ -460,7 +376,7 @@ static int choose(const struct lk_graph *g, struct lk_graph_device *d, const cha
             plan_destroy(p);
         }
     }
-    bench_close(&b);
+    lk_graph__bench_close(&b);
     if (!*out) {
         (void)lk_err(LK_EUNSUPPORTED, "cuDNN has no engine that runs %s (%d offered)", g->name, configs->n);
         return LK_EUNSUPPORTED;

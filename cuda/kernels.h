@@ -55,8 +55,8 @@ int lk_cuda_output(cudaStream_t stream, enum lk_element t, float *out, const voi
 size_t lk_cuda_norm_scratch(const struct lk_rows *r);
 /* Sums of y and of y^2. */
 int lk_cuda_norm_stats(cudaStream_t stream, const struct lk_rows *r, const void *y, double *sums, void *scratch);
-/* running_* NULL, or [real] floats moved by LK_BN_MOMENTUM (unbiased variance). */
-int lk_cuda_norm_finalize(cudaStream_t stream, const double *sums, size_t rows, int channels, int real,
+/* narrow: sums are floats. running_* NULL, or [real] floats moved by LK_BN_MOMENTUM (unbiased variance). */
+int lk_cuda_norm_finalize(cudaStream_t stream, const void *sums, int narrow, size_t rows, int channels, int real,
                           const float *gamma, float *saved, float *running_mean, float *running_var);
 /* z = gamma (y - mean) inv + beta [+ residual] [ReLU]; z may be y. */
 int lk_cuda_norm_apply(cudaStream_t stream, const struct lk_rows *r, void *z, const void *y, const float *saved,

@@ -122,13 +122,14 @@ __global__ void stats(const T *y, size_t rows, int channels, shape s, size_t chu
     block_sums(a, b, lane, line, s, channels, partial);
 }
 
-__global__ void finalize(const double *sums, double rows, int channels, int real, const float *gamma, float *saved,
+template <typename S>
+__global__ void finalize(const S *sums, double rows, int channels, int real, const float *gamma, float *saved,
                          float *running_mean, float *running_var) {
     int c = (int)(blockIdx.x * blockDim.x + threadIdx.x);
     if (c < channels) {
         int running = running_mean && c < real;
-        lk_cuda_norm_forward_channel(saved + c, (size_t)channels, sums[c], sums[channels + c], rows, gamma[c],
-                                     running ? running_mean + c : NULL, running ? running_var + c : NULL);
+        lk_cuda_norm_forward_channel(saved + c, (size_t)channels, (double)sums[c], (double)sums[channels + c], rows,
+                                     gamma[c], running ? running_mean + c : NULL, running ? running_var + c : NULL);
     }
 }
 
@@ -285,10 +286,17 @@ extern "C" int lk_cuda_norm_stats(cudaStream_t stream, const struct lk_rows *r, 
     return code;
 }
 
-extern "C" int lk_cuda_norm_finalize(cudaStream_t stream, const double *sums, size_t rows, int channels, int real,
-                                     const float *gamma, float *saved, float *running_mean, float *running_var) {
-    finalize<<<blocks_for((size_t)channels, 128), 128, 0, stream>>>(sums, (double)rows, channels, real, gamma, saved,
-                                                                    running_mean, running_var);
+extern "C" int lk_cuda_norm_finalize(cudaStream_t stream, const void *sums, int narrow, size_t rows, int channels,
+                                     int real, const float *gamma, float *saved, float *running_mean,
+                                     float *running_var) {
+    unsigned blocks = blocks_for((size_t)channels, 128);
+    if (narrow) {
+        finalize<float><<<blocks, 128, 0, stream>>>((const float *)sums, (double)rows, channels, real, gamma, saved,
+                                                    running_mean, running_var);
+    } else {
+        finalize<double><<<blocks, 128, 0, stream>>>((const double *)sums, (double)rows, channels, real, gamma, saved,
+                                                     running_mean, running_var);
+    }
     return launched("batch norm finalize");
 }
 

@@ -180,6 +180,11 @@ int lk_cuda__conv(struct lk_pass *pass, int node) {
     const struct lk_node_plan *np = &p->nodes[node];
     void *residual = n->residual >= 0 ? pass->edges[n->residual] : NULL;
     void *pointers[8] = {pass->edges[n->input], np->weights, pass->raw[node], np->shift, residual};
+    if (np->epilogue == LK_CUDA_STATS) {
+        float *sums = (float *)(void *)pass->sums[node];
+        pointers[3] = sums;
+        pointers[4] = sums + np->out_pad;
+    }
     int code = lk_graph_run(np->forward, pointers, p->workspace);
     if (!code && p->purpose == LK_INFERENCE && np->epilogue == LK_CUDA_BARE) {
         struct lk_rows rows = lk_cuda__rows(p, node);
@@ -192,6 +197,9 @@ int lk_cuda__conv(struct lk_pass *pass, int node) {
 int lk_cuda__bn_stats(struct lk_pass *pass, int node) {
     const struct lk_plan *p = lk_cuda__enter(pass);
     struct lk_rows rows = lk_cuda__rows(p, node);
+    if (p->nodes[node].epilogue == LK_CUDA_STATS) {
+        return LK_OK; /* the convolution left them */
+    }
     return lk_cuda_norm_stats(p->b->stream, &rows, pass->raw[node], pass->sums[node], p->scratch);
 }
 
@@ -199,9 +207,10 @@ int lk_cuda__bn_finalize(struct lk_pass *pass, int node, float *running_stats) {
     const struct lk_plan *p = lk_cuda__enter(pass);
     const struct lk_node *n = &p->net->nodes[node];
     struct lk_rows rows = lk_cuda__rows(p, node);
-    return lk_cuda_norm_finalize(
-        p->b->stream, pass->sums[node], rows.rows, rows.channels, n->out_c, p->nodes[node].scale, pass->saved[node],
-        running_stats ? running_stats + n->mean : NULL, running_stats ? running_stats + n->var : NULL);
+    return lk_cuda_norm_finalize(p->b->stream, pass->sums[node], p->nodes[node].epilogue == LK_CUDA_STATS, rows.rows,
+                                 rows.channels, n->out_c, p->nodes[node].scale, pass->saved[node],
+                                 running_stats ? running_stats + n->mean : NULL,
+                                 running_stats ? running_stats + n->var : NULL);
 }
 
 int lk_cuda__bn_apply(struct lk_pass *pass, int node) {

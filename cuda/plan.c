@@ -46,6 +46,10 @@ int lk_cuda__conv_graph(struct lk_graph **out, const struct lk_node *n, int batc
     y = lk_graph_tensor(*out, t, batch, co, n->out_h, n->out_w);
     if (epilogue == LK_CUDA_BARE) {
         lk_graph_conv(*out, kind, x, w, y, kernel, stride, pad);
+    } else if (epilogue == LK_CUDA_STATS) { /* tensors 3 and 4: sums of y and of y^2 */
+        int sum = lk_graph_tensor(*out, LK_G_F32, 1, co, 1, 1), squares = lk_graph_tensor(*out, LK_G_F32, 1, co, 1, 1);
+        lk_graph_conv(*out, kind, x, w, y, kernel, stride, pad);
+        lk_graph_gen_stats(*out, y, sum, squares);
     } else {
         const int xwy[3] = {x, w, y}, filter[3] = {kernel, stride, pad};
         conv_with_epilogue(*out, n, batch, co, t, xwy, filter, epilogue == LK_CUDA_WHOLE);
@@ -86,6 +90,11 @@ static int plan_node(struct lk_plan *p, int i) {
     }
     if (np->epilogue == LK_CUDA_BARE && (code = build_one(p, n, LK_G_FORWARD, LK_CUDA_BARE, &np->forward))) {
         return code;
+    }
+    /* Another offer. fp32 keeps sums in double, which parity needs. */
+    if (p->purpose != LK_INFERENCE && n->bn && p->precision == LK_BF16 &&
+        build_one(p, n, LK_G_FORWARD, LK_CUDA_STATS, &np->with_stats) != LK_OK) {
+        np->with_stats = NULL;
     }
     if (p->purpose == LK_TRAIN) {
         if ((code = build_one(p, n, LK_G_BACKWARD_FILTER, LK_CUDA_BARE, &np->backward_weights)) ||
@@ -142,6 +151,33 @@ static int allocate(struct lk_plan *p, struct lk_plan *share) {
     return code;
 }
 
+struct own_stats {
+    const struct lk_plan *p;
+    int node;
+};
+
+static int run_own_stats(void *arg, void *const *tensors) {
+    const struct own_stats *own = arg;
+    struct lk_rows rows = lk_cuda__rows(own->p, own->node);
+    return lk_cuda_norm_stats(own->p->b->stream, &rows, tensors[2], own->p->sums, own->p->scratch);
+}
+
+/* Takes the offers that win. */
+static void choose_stats(struct lk_plan *p) {
+    for (int i = 0; i < p->n_nodes; i++) {
+        struct lk_node_plan *np = &p->nodes[i];
+        struct own_stats own = {p, i};
+        if (np->with_stats && lk_graph_faster(np->with_stats, np->forward, run_own_stats, &own)) {
+            struct lk_graph_plan *plain = np->forward;
+            np->forward = np->with_stats;
+            np->with_stats = plain;
+            np->epilogue = LK_CUDA_STATS;
+        }
+        lk_graph_plan_free(np->with_stats);
+        np->with_stats = NULL;
+    }
+}
+
 int lk_cuda__plan(struct lk_backend *b, const struct lk_net *net, int n_nodes, int batch, enum lk_precision precision,
                   enum lk_purpose purpose, struct lk_plan *share, struct lk_plan **out) {
     struct lk_plan *p = lk_calloc(1, sizeof *p);
@@ -183,6 +219,7 @@ int lk_cuda__plan(struct lk_backend *b, const struct lk_net *net, int n_nodes, i
     if ((code = allocate(p, share))) {
         goto fail;
     }
+    choose_stats(p);
     *out = p;
     return LK_OK;
 fail:
@@ -199,6 +236,7 @@ void lk_cuda__plan_free(struct lk_plan *p) {
     for (int i = 0; p->nodes && i < p->n_nodes; i++) {
         struct lk_node_plan *np = &p->nodes[i];
         lk_graph_plan_free(np->forward);
+        lk_graph_plan_free(np->with_stats);
         lk_graph_plan_free(np->backward_data);
         lk_graph_plan_free(np->backward_weights);
         if (np->owns_weights) {

@@ -13,11 +13,11 @@
 #include "check.h"
 #include "cuda/cuda_internal.h"
 
-enum use { FORWARD, DATA_GRADIENT, FILTER_GRADIENT, BIASED, FUSED, USES };
-static const char *const use_names[] = {"forward", "data gradient", "filter gradient", "forward with bias",
-                                        "fused inference"};
-static const enum lk_graph_conv convs[] = {LK_G_FORWARD, LK_G_BACKWARD_DATA, LK_G_BACKWARD_FILTER, LK_G_FORWARD,
-                                           LK_G_FORWARD};
+enum use { FORWARD, DATA_GRADIENT, FILTER_GRADIENT, BIASED, WITH_STATS, FUSED, USES };
+static const char *const use_names[] = {"forward",           "data gradient",           "filter gradient",
+                                        "forward with bias", "forward with batch sums", "fused inference"};
+static const enum lk_graph_conv convs[] = {LK_G_FORWARD, LK_G_BACKWARD_DATA, LK_G_BACKWARD_FILTER,
+                                           LK_G_FORWARD, LK_G_FORWARD,       LK_G_FORWARD};
 static const enum lk_graph_type types[] = {[LK_FP32] = LK_G_F32, [LK_BF16] = LK_G_BF16, [LK_FP16] = LK_G_F16};
 
 /* What may have no engine: a fused epilogue in fp32 without TF32, for which the plan runs the plain convolution and our
@@ -48,7 +48,8 @@ struct shapes {
 static int same_shape(const struct lk_node *a, const struct lk_node *b) {
     return a->in_c == b->in_c && a->in_h == b->in_h && a->in_w == b->in_w && a->out_c == b->out_c &&
            a->kernel == b->kernel && a->stride == b->stride && a->relu == b->relu &&
-           (a->residual >= 0) == (b->residual >= 0) && (a->input == 0) == (b->input == 0) && a->bias == b->bias;
+           (a->residual >= 0) == (b->residual >= 0) && (a->input == 0) == (b->input == 0) && a->bias == b->bias &&
+           a->bn == b->bn;
 }
 
 static void add_shapes(struct shapes *s, const struct lk_arch *arch, const struct lk_heads *heads) {
@@ -92,9 +93,10 @@ static int check_one(const struct lk_node *n, int batch, enum lk_precision preci
     struct lk_graph_policy policy = {.exact = precision == LK_FP32, .deterministic = 1};
     struct lk_graph *g = NULL;
     int rc = lk_cuda__conv_graph(&g, n, batch, types[precision], convs[use],
-                                 use == FUSED    ? LK_CUDA_WHOLE
-                                 : use == BIASED ? LK_CUDA_BIAS
-                                                 : LK_CUDA_BARE,
+                                 use == FUSED        ? LK_CUDA_WHOLE
+                                 : use == BIASED     ? LK_CUDA_BIAS
+                                 : use == WITH_STATS ? LK_CUDA_STATS
+                                                     : LK_CUDA_BARE,
                                  lk_precision_name(precision));
     if (!rc) {
         rc = lk_graph_check(g, h100, &policy, tries, out);
@@ -107,7 +109,10 @@ static int wanted(const struct lk_node *n, enum lk_precision precision, enum use
     if (precision == LK_FP16 && use != FUSED) {
         return 0; /* fp16 serves */
     }
-    return use == DATA_GRADIENT ? n->input != 0 : use == BIASED ? n->bias : 1;
+    return use == DATA_GRADIENT ? n->input != 0
+           : use == BIASED      ? n->bias
+           : use == WITH_STATS  ? n->bn && precision == LK_BF16
+                                : 1;
 }
 
 /* --- Heuristics for everything. */
@@ -117,7 +122,7 @@ static void ask_for(const struct shapes *s, const int *batches, size_t n_batches
         const struct lk_node *n = &s->node[i];
         for (size_t k = 0; k < n_batches; k++) {
             for (int p = LK_FP32; p <= LK_FP16; p++) {
-                for (int use = training ? FORWARD : FUSED; use <= (training ? BIASED : FUSED); use++) {
+                for (int use = training ? FORWARD : FUSED; use <= (training ? WITH_STATS : FUSED); use++) {
                     struct lk_graph_support support = {0};
                     int rc;
                     if (!wanted(n, (enum lk_precision)p, (enum use)use)) {
