@@ -1,7 +1,11 @@
-/* Convolutions and linear layers: oneDNN does the work, these say with what. */
+/* Convolutions and linear layers: oneDNN does the work, or winograd.c; these say with what. */
 #include "cpu.h"
 
 int lk_cpu__conv(struct lk_pass *pass, int node) {
+    if (pass->plan->nodes[node].winograd) {
+        lk_cpu__winograd(pass, node);
+        return 0;
+    }
     return lk_dnnl__run(&pass->plan->b->dnnl, &pass->nodes[node].forward);
 }
 
@@ -11,5 +15,9 @@ int lk_cpu__conv_backward_weights(struct lk_pass *pass, int node, float *grads) 
 }
 
 int lk_cpu__conv_backward_data(struct lk_pass *pass, int node) {
+    if (pass->plan->nodes[node].winograd_back) {
+        lk_cpu__winograd_back(pass, node);
+        return 0;
+    }
     return lk_dnnl__run(&pass->plan->b->dnnl, &pass->nodes[node].backward_data);
 }

@@ -4,9 +4,9 @@
  *
  * Layout: activations are in blocks of 16 channels (8 without AVX-512), padded with zeros, and edges of one pixel are
  * plain [N][C], which is the same bytes when the block divides C. Pictures enter as planes. A plan for the inference of a
- * single picture may be pixel by pixel throughout (plan.c). LK_BF16 stores activations
- * and their gradients in bf16; sums, statistics and weight gradients are float, and so is everything behind the average
- * pool: the heads are a four-hundredth of the work and sit where rounding does most harm.
+ * single picture may be pixel by pixel throughout (plan.c). In fp32 most 3x3 convolutions are winograd.c's. LK_BF16
+ * stores activations and their gradients in bf16; sums, statistics and weight gradients are float, and so is everything
+ * behind the average pool: the heads are a four-hundredth of the work and sit where rounding does most harm.
  *
  * Buffers: LK_TRAIN keeps every raw output y and every edge z; the other purposes, and all gradients, take turns in a
  * few slots that plan.c hands out by following the walk's order. A residual's gradient is handed on, not copied. */
@@ -19,12 +19,15 @@
 #include "dnnl.h"
 #include "kernels.h"
 #include "model/backend.h"
+#include "winograd.h"
 
 struct lk_backend {
     struct lk_backend_base base;
     struct lk_dnnl dnnl;
     const struct lk_kernels *kernels;
+    const struct lk_winograd_kernels *winograd; /* NULL where the processor has none */
     enum lk_isa isa;
+    enum lk_precision best;
     struct lk_byol_stats stats[LK_LOSS_RING];
     struct lk_cpu_chunk *chunks; /* optim.c's cut of the arena, kept between updates */
     size_t n_chunks, chunk_capacity;
@@ -51,8 +54,10 @@ struct lk_cpu_node {
     struct lk_prim forward, backward_data, backward_weights;
     struct lk_prim w_reorder, wd_reorder, dw_add;
 
-    void *w, *wd;        /* compute copies; owned unless shared */
-    float *gamma, *beta; /* [padded C]; beta also holds the bias and the folded bias */
+    void *w, *wd;                /* compute copies; owned unless shared */
+    int winograd, winograd_back; /* forward and backward data by winograd.c */
+    float *u, *u_back;           /* from these weights; the root's, shared by its dependents */
+    float *gamma, *beta;         /* [padded C]; beta also holds the bias and the folded bias */
     int w_owned, wd_owned, vectors_owned;
     float *dw; /* weight gradient of one pass in the primitive's layout */
     lk_mem *m_from, *m_w, *m_wd, *m_dw, *m_grad, *m_bias;
@@ -88,6 +93,8 @@ struct lk_plan {
     void *scratch;
     lk_mem *m_scratch;
     size_t scratch_bytes;
+    float *winograd_v, *winograd_m; /* [threads][winograd_m_floats], see winograd.c */
+    size_t winograd_m_floats;
     double *partials; /* channel sums of parts of a batch, see norm.c */
     size_t n_partials;
     float *staging;       /* one layer's weights, canonical: folded or padded */
@@ -130,7 +137,7 @@ void lk_cpu__plan_free(struct lk_plan *plan);
 int lk_cpu__assign_slots(struct lk_plan *plan);
 void lk_cpu__slots_free(struct lk_slots *s);
 /* weights.c: compute copies of the weights. */
-int lk_cpu__plan_weights(struct lk_plan *plan, struct lk_cpu_node *k, const struct lk_cpu_node *shared);
+int lk_cpu__plan_weights(struct lk_plan *plan, int node);
 int lk_cpu__set_weights(struct lk_plan *plan, const float *params, const float *stats);
 /* grads += what the last backward_weights of this node left in its dw. */
 int lk_cpu__add_weight_gradient(struct lk_plan *plan, struct lk_cpu_node *k, float *grads);

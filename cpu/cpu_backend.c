@@ -55,6 +55,9 @@ static int open_cpu(struct lk_backend **out, int ordinal, const struct lk_backen
 #if defined(__x86_64__)
     if (b->isa != LK_ISA_GENERIC) {
         b->kernels = b->isa == LK_ISA_AVX512 ? &lk_cpu__kernels_avx512 : &lk_cpu__kernels_avx2;
+        b->winograd = b->isa == LK_ISA_AVX512         ? &lk_cpu__winograd_avx512
+                      : __builtin_cpu_supports("fma") ? &lk_cpu__winograd_avx2
+                                                      : NULL;
     }
 #endif
     int rc = lk_dnnl__open(&b->dnnl, threads);
@@ -62,6 +65,8 @@ static int open_cpu(struct lk_backend **out, int ordinal, const struct lk_backen
         close_cpu(b);
         return rc;
     }
+    /* By AVX-512 alone bf16 is slower than fp32 in tiles (winograd.h), even where there are instructions for it. */
+    b->best = lk_dnnl__amx(&b->dnnl, LK_NCHW16C) ? LK_BF16 : LK_FP32;
     *out = b;
     return 0;
 }
@@ -100,7 +105,7 @@ static void info(const struct lk_backend *b, struct lk_backend_info *out) {
              b->dnnl.threads == 1 ? "" : "s");
     lk_dnnl__version(out->library, sizeof out->library);
     out->threads = b->dnnl.threads;
-    out->best = supports(b, LK_BF16) && lk_dnnl__native_bf16() ? LK_BF16 : LK_FP32;
+    out->best = b->best;
 }
 
 static int alloc(struct lk_backend *b, size_t bytes, void **out) {

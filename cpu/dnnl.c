@@ -61,8 +61,6 @@ enum lk_isa lk_dnnl__isa(void) {
                                              : LK_ISA_GENERIC;
 }
 
-int lk_dnnl__native_bf16(void) { return has_isa(dnnl_cpu_isa_avx512_core_bf16); }
-
 void lk_dnnl__version(char *text, size_t n) {
     const dnnl_version_t *v = dnnl_version();
     snprintf(text, n, "oneDNN %d.%d.%d", v->major, v->minor, v->patch);
@@ -252,6 +250,26 @@ int lk_dnnl__reorder(struct lk_prim *out, const struct lk_dnnl *d, const lk_md *
     }
     dnnl_status_t status = dnnl_reorder_primitive_desc_create(&out->desc, from, d->engine, to, d->engine, attr);
     return finish(out, status, attr, 0, "a change of layout"); /* once a step at most: any implementation will do */
+}
+
+/* Asked of one layer of a ResNet at 32 x 32. */
+int lk_dnnl__amx(const struct lk_dnnl *d, enum lk_layout layout) {
+    lk_md *x = NULL, *w = NULL;
+    struct lk_prim conv = {0};
+    const char *implementation = "";
+    struct lk_conv_spec spec = {.inference = 1, .stride = 1, .pad = 1, .pad_right_h = 1, .pad_right_w = 1};
+    if (has_isa(dnnl_cpu_isa_avx512_core_amx) && !lk_dnnl__md(&x, LK_DT_BF16, layout, 8, 64, 32, 32) &&
+        !lk_dnnl__md(&w, LK_DT_BF16, LK_ANY, 64, 64, 3, 3)) {
+        spec.src = spec.dst = x, spec.weights = w;
+        if (!lk_dnnl__forward(&conv, d, &spec)) {
+            dnnl_primitive_desc_query(conv.desc, dnnl_query_impl_info_str, 0, (void *)&implementation);
+        }
+    }
+    int amx = strstr(implementation, "amx") != NULL;
+    lk_dnnl__prim_free(&conv);
+    lk_dnnl__md_free(x);
+    lk_dnnl__md_free(w);
+    return amx;
 }
 
 const lk_md *lk_dnnl__query(const struct lk_prim *p, enum lk_arg_id what) {

@@ -67,9 +67,9 @@ struct lk_conv_spec {
 };
 
 int lk_dnnl__open(struct lk_dnnl *d, int threads);
-void lk_dnnl__close(struct lk_dnnl *d); /* accepts a zeroed one */
-enum lk_isa lk_dnnl__isa(void);         /* what oneDNN uses, ONEDNN_MAX_CPU_ISA respected */
-int lk_dnnl__native_bf16(void);
+void lk_dnnl__close(struct lk_dnnl *d);                           /* accepts a zeroed one */
+enum lk_isa lk_dnnl__isa(void);                                   /* what oneDNN uses, ONEDNN_MAX_CPU_ISA respected */
+int lk_dnnl__amx(const struct lk_dnnl *d, enum lk_layout layout); /* whether convolutions of bf16 in it run by AMX */
 void lk_dnnl__version(char *text, size_t n);
 
 int lk_dnnl__md(lk_md **out, enum lk_dt dt, enum lk_layout layout, int n, int c, int h, int w);

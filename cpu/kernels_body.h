@@ -5,19 +5,13 @@
 
 #include <math.h>
 
-#define BODY static inline __attribute__((always_inline))
+#include "vec.h"
 
-typedef float vf __attribute__((vector_size(4 * LK_BLOCK)));
-typedef int32_t vi __attribute__((vector_size(4 * LK_BLOCK)));
 typedef uint32_t vu __attribute__((vector_size(4 * LK_BLOCK)));
 typedef double vd __attribute__((vector_size(8 * LK_BLOCK)));
 typedef uint16_t vh __attribute__((vector_size(2 * LK_BLOCK)));
-typedef float vf_mem __attribute__((vector_size(4 * LK_BLOCK), aligned(4), may_alias));
 typedef double vd_mem __attribute__((vector_size(8 * LK_BLOCK), aligned(8), may_alias));
 typedef uint16_t vh_mem __attribute__((vector_size(2 * LK_BLOCK), aligned(2), may_alias));
-
-BODY vf load_f32(const float *p) { return *(const vf_mem *)p; }
-BODY void store_f32(float *p, vf x) { *(vf_mem *)p = x; }
 
 BODY vf bf16_to_vf(vh h) { return (vf)(__builtin_convertvector(h, vu) << 16); }
 
@@ -46,12 +40,6 @@ BODY void store(void *p, size_t i, int bf16, vf x) {
 
 /* x as a reader of its stored form will see it: sums are taken of that, so that they fit what is summed over. */
 BODY vf stored(vf x, int bf16) { return bf16 ? bf16_to_vf(vf_to_bf16(x)) : x; }
-
-/* max(0, x) that lets NaN through, so that a broken step is seen in its loss. */
-BODY vf relu_of(vf x) {
-    vf zero = {0};
-    return (vf)((vi)x & ~(x < zero));
-}
 
 BODY void add_to(double *acc, vf x) { *(vd_mem *)acc += __builtin_convertvector(x, vd); }
 

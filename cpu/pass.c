@@ -82,6 +82,9 @@ static int bind_product(struct lk_pass *p, int i) {
     if ((rc = lk_dnnl__mem(&k->m_dx, d, plan->edges[n->node->input].md, p->gradient[n->dx_slot]))) {
         return rc;
     }
+    if (n->winograd_back) {
+        return 0;
+    }
     bind(&k->backward_data, &n->backward_data, plan->m_scratch);
     lk_dnnl__arg(&k->backward_data, LK_ARG_DIFF_DST, k->m_dy);
     lk_dnnl__arg(&k->backward_data, LK_ARG_WEIGHTS, n->m_wd);

@@ -88,6 +88,8 @@ static int plan_product(struct lk_plan *plan, int i) {
     int rc = 0;
 
     k->padded = out->padded, k->in_padded = in->padded;
+    k->winograd = lk_cpu__winograd_suits(plan, i, 0);
+    k->winograd_back = plan->purpose == LK_TRAIN && n->input > 0 && lk_cpu__winograd_suits(plan, i, 1);
     k->mask = !n->relu ? LK_MASK_NONE : n->residual >= 0 ? LK_MASK_OUTPUT : LK_MASK_RAW;
     if ((rc = lk_dnnl__md(&k->canonical, LK_DT_F32, linear ? LK_NC : LK_NCHW, k->padded, k->in_padded, side, side)) ||
         (rc = lk_dnnl__md(&any, out->dt, LK_ANY, k->padded, k->in_padded, side, side)) ||
@@ -120,8 +122,9 @@ static int plan_product(struct lk_plan *plan, int i) {
     if (plan->purpose == LK_TRAIN) {
         struct lk_conv_spec back = spec;
         back.dst = k->dy_md;
-        if (n->input > 0 && ((rc = lk_dnnl__backward_data(&k->backward_data, d, &back, &k->forward)) ||
-                             (rc = lk_dnnl__md_clone(&k->wd_md, lk_dnnl__query(&k->backward_data, LK_ARG_WEIGHTS))))) {
+        if (n->input > 0 && !k->winograd_back &&
+            ((rc = lk_dnnl__backward_data(&k->backward_data, d, &back, &k->forward)) ||
+             (rc = lk_dnnl__md_clone(&k->wd_md, lk_dnnl__query(&k->backward_data, LK_ARG_WEIGHTS))))) {
             goto done;
         }
         back.weights = any_f32;
@@ -147,7 +150,8 @@ static int plan_memory(struct lk_plan *plan) {
         scratch = larger(scratch,
                          larger(k->forward.scratch, larger(k->backward_data.scratch, k->backward_weights.scratch)));
         if (lk_node_has_weights(n)) {
-            if (plan->purpose == LK_INFERENCE || k->padded != n->out_c || k->in_padded != n->in_c) {
+            if (plan->purpose == LK_INFERENCE || k->winograd || k->winograd_back || k->padded != n->out_c ||
+                k->in_padded != n->in_c) {
                 staging = larger(staging, lk_dnnl__md_bytes(k->canonical));
             }
             partials = larger(partials, lk_cpu__norm_partials(plan, i));
@@ -225,7 +229,7 @@ int lk_cpu__plan(struct lk_backend *b, const struct lk_net *net, int n_nodes, in
             goto fail;
         }
     }
-    if ((rc = plan_memory(plan)) || (rc = lk_cpu__assign_slots(plan))) {
+    if ((rc = plan_memory(plan)) || (rc = lk_cpu__winograd_plan(plan)) || (rc = lk_cpu__assign_slots(plan))) {
         goto fail;
     }
     if (share) {
@@ -234,8 +238,7 @@ int lk_cpu__plan(struct lk_backend *b, const struct lk_net *net, int n_nodes, in
         plan->root->dependents = plan;
     }
     for (int i = 0; i < n_nodes; i++) {
-        if (lk_node_has_weights(plan->nodes[i].node) &&
-            (rc = lk_cpu__plan_weights(plan, &plan->nodes[i], share ? &plan->root->nodes[i] : NULL))) {
+        if (lk_node_has_weights(plan->nodes[i].node) && (rc = lk_cpu__plan_weights(plan, i))) {
             goto fail;
         }
     }
@@ -286,6 +289,10 @@ void lk_cpu__plan_free(struct lk_plan *plan) {
         }
     }
     for (int i = 0; plan->nodes && i < plan->n_nodes; i++) {
+        if (plan->root == plan) {
+            free(plan->nodes[i].u);
+            free(plan->nodes[i].u_back);
+        }
         free_node(&plan->nodes[i]);
     }
     for (int e = 0; plan->edges && e <= plan->n_nodes; e++) {
@@ -295,6 +302,8 @@ void lk_cpu__plan_free(struct lk_plan *plan) {
     lk_cpu__slots_free(&plan->forward_slots);
     lk_cpu__slots_free(&plan->gradient_slots);
     lk_dnnl__mem_free(plan->m_scratch);
+    free(plan->winograd_v);
+    free(plan->winograd_m);
     free(plan->scratch);
     free(plan->partials);
     free(plan->staging);

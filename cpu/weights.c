@@ -51,12 +51,42 @@ static int plan_copy(struct lk_plan *plan, struct lk_cpu_node *k, const lk_md *m
     return 0;
 }
 
-int lk_cpu__plan_weights(struct lk_plan *plan, struct lk_cpu_node *k, const struct lk_cpu_node *shared) {
+/* The root keeps u for itself and for the plans that share with it; for one that joins after set_weights it is made of
+ * the weights that are there. */
+static int plan_winograd(struct lk_plan *plan, struct lk_cpu_node *k, struct lk_cpu_node *root) {
+    float **of[] = {&root->u, &root->u_back};
+    const int want[] = {k->winograd, k->winograd_back};
+    int made = 0, rc = 0;
+    for (int i = 0; i < 2; i++) {
+        if (want[i] && !*of[i]) {
+            if (!(*of[i] = lk_cpu__tensor(lk_cpu__winograd_bytes(k)))) {
+                return LK_ENOMEM;
+            }
+            made = 1;
+        }
+    }
+    k->u = root->u, k->u_back = root->u_back;
+    if (made && root != k) {
+        lk_mem *mem = NULL;
+        if (!(rc = lk_dnnl__mem(&mem, &plan->b->dnnl, k->canonical, plan->staging)) &&
+            !(rc = take_over(plan, root->w_md, root->w, mem, k->canonical))) {
+            lk_cpu__winograd_weights(plan, k, plan->staging);
+        }
+        lk_dnnl__mem_free(mem);
+    }
+    return rc;
+}
+
+int lk_cpu__plan_weights(struct lk_plan *plan, int node) {
     const struct lk_dnnl *d = &plan->b->dnnl;
+    struct lk_cpu_node *k = &plan->nodes[node];
+    struct lk_cpu_node *root = &plan->root->nodes[node], *shared = root != k ? root : NULL;
     int rc;
-    if ((rc = lk_dnnl__mem(&k->m_from, d, k->canonical, NULL)) ||
-        (rc = plan_copy(plan, k, k->w_md, &k->w, &k->w_owned, shared ? shared->w : NULL, shared ? shared->w_md : NULL,
-                        &k->w_reorder, &k->m_w, &k->set_w))) {
+    if ((rc = lk_dnnl__mem(&k->m_from, d, k->canonical, NULL)) || (rc = plan_winograd(plan, k, root))) {
+        return rc;
+    }
+    if (!(k->winograd && shared) && (rc = plan_copy(plan, k, k->w_md, &k->w, &k->w_owned, shared ? shared->w : NULL,
+                                                    shared ? shared->w_md : NULL, &k->w_reorder, &k->m_w, &k->set_w))) {
         return rc;
     }
     if (k->wd_md && (rc = plan_copy(plan, k, k->wd_md, &k->wd, &k->wd_owned, k->w, k->w_md, &k->wd_reorder, &k->m_wd,
@@ -141,6 +171,9 @@ static int set_node(struct lk_plan *plan, struct lk_cpu_node *k, const float *pa
     }
     if (!fold && k->vectors_owned && (n->bn || n->bias)) {
         memcpy(k->beta, params + n->beta, c * sizeof(float));
+    }
+    if (plan->root == plan) {
+        lk_cpu__winograd_weights(plan, k, from);
     }
     if ((rc = lk_dnnl__mem_set(k->m_from, from)) || (k->w_owned && (rc = lk_dnnl__run(d, &k->set_w)))) {
         return rc;
