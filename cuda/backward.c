@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "bodies.h"
 #include "cuda_internal.h"
 
 int lk_cuda__contribute(struct lk_pass *pass, int edge, void *gradient) {
@@ -38,7 +39,7 @@ int lk_cuda__bn_backward_reduce(struct lk_pass *pass, int node) {
     struct lk_rows rows = lk_cuda__rows(p, node);
     void *a, *b;
     int code = received(pass, node, &a, &b);
-    if (code) {
+    if (code || p->nodes[node].reduced_by) { /* then the data gradient has left the sums */
         return code;
     }
     return lk_cuda_norm_backward_reduce(p->b->stream, &rows, a, a, b,
@@ -50,8 +51,9 @@ int lk_cuda__bn_backward_finalize(struct lk_pass *pass, int node, float *grads) 
     const struct lk_plan *p = lk_cuda__enter(pass);
     const struct lk_node *n = &p->net->nodes[node];
     struct lk_rows rows = lk_cuda__rows(p, node);
-    return lk_cuda_norm_backward_finalize(p->b->stream, pass->sums[node], rows.rows, rows.channels, n->out_c,
-                                          p->nodes[node].scale, pass->saved[node], grads + n->gamma, grads + n->beta);
+    return lk_cuda_norm_backward_finalize(p->b->stream, pass->sums[node], p->nodes[node].reduced_by != 0, rows.rows,
+                                          rows.channels, n->out_c, p->nodes[node].scale, pass->saved[node],
+                                          grads + n->gamma, grads + n->beta);
 }
 
 int lk_cuda__bn_backward_apply(struct lk_pass *pass, int node) {
@@ -100,8 +102,20 @@ int lk_cuda__conv_backward_weights(struct lk_pass *pass, int node, float *grads)
 int lk_cuda__conv_backward_data(struct lk_pass *pass, int node) {
     const struct lk_plan *p = lk_cuda__enter(pass);
     const struct lk_node *n = &p->net->nodes[node];
-    void *pointers[3] = {pass->masked[node], p->nodes[node].weights, pass->raw[node]};
-    int code = lk_graph_run(p->nodes[node].backward_data, pointers, p->workspace);
+    const struct lk_node_plan *np = &p->nodes[node];
+    void *pointers[9] = {pass->masked[node], np->weights, pass->raw[node]};
+    if (np->gradient != LK_CUDA_BARE) {
+        int before = n->input - 1;
+        float *sums = (float *)(void *)pass->sums[before];
+        pointers[3] = pass->edges[n->input];
+        pointers[4] = pass->raw[before];
+        pointers[5] = pass->saved[before] + (size_t)LK_SAVED_MEAN * (size_t)np->in_pad;
+        pointers[6] = sums;
+        pointers[7] = sums + np->in_pad;
+        pointers[8] = contribution(pass, n->input, 0);
+        pass->n_gradients[n->input] = 0; /* it goes into the sum */
+    }
+    int code = lk_graph_run(np->backward_data, pointers, p->workspace);
     return code ? code : lk_cuda__contribute(pass, n->input, pass->masked[node]);
 }
 

@@ -43,14 +43,19 @@ enum lk_cuda_epilogue {
     LK_CUDA_BARE,
     LK_CUDA_BIAS,  /* training: layers with a bias and no norm */
     LK_CUDA_STATS, /* training: the batch sums of a norm that follows, where that is faster than a pass of our own */
-    LK_CUDA_WHOLE  /* inference: bias (a folded norm's too), residual, ReLU */
+    LK_CUDA_WHOLE, /* inference: bias (a folded norm's too), residual, ReLU */
+    /* Of a data gradient: the mask of the ReLU before the node and the sums that the norm before that needs; with the
+     * other reader's gradient added first. */
+    LK_CUDA_REDUCED,
+    LK_CUDA_ADDED_REDUCED
 };
 
 /* Prepared work of one node. Shapes are padded: in_pad, out_pad are multiples of 8. */
 struct lk_node_plan {
     struct lk_graph_plan *forward, *backward_data, *backward_weights;
-    struct lk_graph_plan *with_stats; /* an offer, until it is timed against forward */
-    enum lk_cuda_epilogue epilogue;   /* what forward includes */
+    struct lk_graph_plan *with_stats, *reduced; /* offers, until timed against forward and backward_data: fused.c */
+    enum lk_cuda_epilogue epilogue, gradient;   /* what forward and backward_data include */
+    int reduced_by;                             /* the node whose backward_data leaves this one's backward sums, or 0 */
     int in_pad, out_pad;
     void *weights;        /* KRSC in the compute type */
     float *scale, *shift; /* [out_pad]: gamma and beta of training, folded bias of inference, or the plain bias */
@@ -78,7 +83,7 @@ struct lk_pass {
     void **edges;                /* [n_nodes + 1] activations; LK_FORWARD and LK_INFERENCE reuse buffers */
     void **raw;                  /* [n_nodes] convolution outputs before batch norm; may equal edges[i + 1] */
     float **saved;               /* [n_nodes] what batch norm keeps: bodies.h */
-    double **sums;               /* [n_nodes] batch sums (floats by LK_CUDA_STATS), then backward sums */
+    double **sums;               /* [n_nodes] batch sums, then backward sums; floats by a fused graph */
     uint8_t **pool_index;        /* [n_nodes] */
     void **gradients[2];         /* [n_nodes + 1] contributions to each edge's gradient */
     int *n_gradients;            /* [n_nodes + 1] */
@@ -106,6 +111,11 @@ int lk_cuda__set_weights(struct lk_plan *plan, const float *params, const float 
 int lk_cuda__conv_graph(struct lk_graph **out, const struct lk_node *node, int batch, enum lk_graph_type type,
                         enum lk_graph_conv kind, enum lk_cuda_epilogue epilogue, const char *purpose);
 int lk_cuda__pad(int channels);
+
+/* fused.c: takes the offers that are faster on this device, and frees the others. */
+void lk_cuda__choose_fused(struct lk_plan *p);
+/* What the data gradient of a node could include, by the network's shape. */
+enum lk_cuda_epilogue lk_cuda__gradient_offer(const struct lk_net *net, int n_nodes, int node);
 
 /* record.c */
 int lk_cuda__capture_begin(struct lk_backend *b);

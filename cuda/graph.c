@@ -237,6 +237,22 @@ void lk_graph_gen_stats(struct lk_graph *g, int x, int sum, int square_sum) {
     add_operation(g, op, text);
 }
 
+void lk_graph_sum(struct lk_graph *g, int x, int y) {
+    cudnnReduceTensorOp_t add = CUDNN_REDUCE_TENSOR_ADD;
+    cudnnDataType_t precision = CUDNN_DATA_FLOAT;
+    char text[64];
+    cudnnBackendDescriptor_t d = create(g, CUDNN_BACKEND_REDUCTION_DESCRIPTOR), op;
+    set(g, d, CUDNN_ATTR_REDUCTION_OPERATOR, CUDNN_TYPE_REDUCTION_OPERATOR_TYPE, 1, &add);
+    set(g, d, CUDNN_ATTR_REDUCTION_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &precision);
+    finalize(g, d, "reduction");
+    op = create(g, CUDNN_BACKEND_OPERATION_REDUCTION_DESCRIPTOR);
+    set_descriptor(g, op, CUDNN_ATTR_OPERATION_REDUCTION_XDESC, tensor_of(g, x));
+    set_descriptor(g, op, CUDNN_ATTR_OPERATION_REDUCTION_YDESC, tensor_of(g, y));
+    set_descriptor(g, op, CUDNN_ATTR_OPERATION_REDUCTION_DESC, d);
+    snprintf(text, sizeof text, "r:%d,%d", x, y);
+    add_operation(g, op, text);
+}
+
 int lk_graph__finish(struct lk_graph *g, void **graph) {
     *graph = create(g, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
     set(g, *graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, g->n_operations, g->operations);

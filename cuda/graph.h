@@ -35,6 +35,7 @@ void lk_graph_conv(struct lk_graph *g, enum lk_graph_conv kind, int x, int w, in
 /* b: second operand, may be broadcast over N, H, W; RELU_BACKWARD: a is the gradient, b the ReLU's input. */
 void lk_graph_pointwise(struct lk_graph *g, enum lk_graph_pointwise mode, int a, int b, int y);
 void lk_graph_gen_stats(struct lk_graph *g, int x, int sum, int square_sum); /* [1][C][1][1] float each */
+void lk_graph_sum(struct lk_graph *g, int x, int y);                         /* y: [1][C][1][1] float */
 
 /* Engine choice. exact: only engines without tensor-core down-conversion (TF32), for fp32 parity. deterministic: no
  * engine that adds in a varying order. candidates: how many configurations are timed (0: 8). */

@@ -64,9 +64,9 @@ int lk_cuda_norm_apply(cudaStream_t stream, const struct lk_rows *r, void *z, co
 /* g = (a [+ b]) where z > 0 (z NULL: everywhere), written to g, which may be a; sums of g and of g (y - mean). */
 int lk_cuda_norm_backward_reduce(cudaStream_t stream, const struct lk_rows *r, void *g, const void *a, const void *b,
                                  const void *z, const void *y, const float *saved, double *sums, void *scratch);
-/* dgamma[real] += sum of g x^, dbeta[real] += sum of g. */
-int lk_cuda_norm_backward_finalize(cudaStream_t stream, const double *sums, size_t rows, int channels, int real,
-                                   const float *gamma, float *saved, float *dgamma, float *dbeta);
+/* dgamma[real] += sum of g x^, dbeta[real] += sum of g. narrow: sums are floats. */
+int lk_cuda_norm_backward_finalize(cudaStream_t stream, const void *sums, int narrow, size_t rows, int channels,
+                                   int real, const float *gamma, float *saved, float *dgamma, float *dbeta);
 /* dy = gamma inv (g - sum g / rows - x^ sum(g x^) / rows); dy may be y. */
 int lk_cuda_norm_backward_apply(cudaStream_t stream, const struct lk_rows *r, void *dy, const void *g, const void *y,
                                 const float *saved);

@@ -206,12 +206,13 @@ __global__ void backward_reduce(T *g, const T *a, const T *b, const T *z, const 
     block_sums(sg, sx, lane, line, s, channels, partial);
 }
 
-__global__ void backward_finalize(const double *sums, double rows, int channels, int real, const float *gamma,
-                                  float *saved, float *dgamma, float *dbeta) {
+template <typename S>
+__global__ void backward_finalize(const S *sums, double rows, int channels, int real, const float *gamma, float *saved,
+                                  float *dgamma, float *dbeta) {
     int c = (int)(blockIdx.x * blockDim.x + threadIdx.x);
     if (c < channels) {
-        lk_cuda_norm_backward_channel(saved + c, (size_t)channels, sums[c], sums[channels + c], rows, gamma[c],
-                                      c < real ? dgamma + c : NULL, c < real ? dbeta + c : NULL);
+        lk_cuda_norm_backward_channel(saved + c, (size_t)channels, (double)sums[c], (double)sums[channels + c], rows,
+                                      gamma[c], c < real ? dgamma + c : NULL, c < real ? dbeta + c : NULL);
     }
 }
 
@@ -323,10 +324,17 @@ extern "C" int lk_cuda_norm_backward_reduce(cudaStream_t stream, const struct lk
     return code;
 }
 
-extern "C" int lk_cuda_norm_backward_finalize(cudaStream_t stream, const double *sums, size_t rows, int channels,
-                                              int real, const float *gamma, float *saved, float *dgamma, float *dbeta) {
-    backward_finalize<<<blocks_for((size_t)channels, 128), 128, 0, stream>>>(sums, (double)rows, channels, real, gamma,
-                                                                             saved, dgamma, dbeta);
+extern "C" int lk_cuda_norm_backward_finalize(cudaStream_t stream, const void *sums, int narrow, size_t rows,
+                                              int channels, int real, const float *gamma, float *saved, float *dgamma,
+                                              float *dbeta) {
+    unsigned blocks = blocks_for((size_t)channels, 128);
+    if (narrow) {
+        backward_finalize<float><<<blocks, 128, 0, stream>>>((const float *)sums, (double)rows, channels, real, gamma,
+                                                             saved, dgamma, dbeta);
+    } else {
+        backward_finalize<double><<<blocks, 128, 0, stream>>>((const double *)sums, (double)rows, channels, real, gamma,
+                                                              saved, dgamma, dbeta);
+    }
     return launched("batch norm gradients");
 }
 

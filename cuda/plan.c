@@ -29,6 +29,30 @@ static void conv_with_epilogue(struct lk_graph *g, const struct lk_node *n, int 
     }
 }
 
+/* The data gradient [+ the other's], masked where the ReLU's output z is not positive, and for the norm before it the sums
+ * of that and of that times (y - mean). Tensors 3 to 8: z, y, mean, sum, the other sum, the other gradient. */
+static void gradient_with_sums(struct lk_graph *g, const struct lk_node *n, int batch, int ci, enum lk_graph_type t,
+                               const int xwy[3], const int filter[3], int add) {
+    int z = lk_graph_tensor(g, t, batch, ci, n->in_h, n->in_w), y = lk_graph_tensor(g, t, batch, ci, n->in_h, n->in_w);
+    int mean = lk_graph_tensor(g, LK_G_F32, 1, ci, 1, 1), sum = lk_graph_tensor(g, LK_G_F32, 1, ci, 1, 1);
+    int sum_y = lk_graph_tensor(g, LK_G_F32, 1, ci, 1, 1);
+    int other = add ? lk_graph_tensor(g, t, batch, ci, n->in_h, n->in_w) : -1;
+    int at = lk_graph_virtual(g, LK_G_F32, batch, ci, n->in_h, n->in_w);
+    int centred = lk_graph_virtual(g, LK_G_F32, batch, ci, n->in_h, n->in_w);
+    int product = lk_graph_virtual(g, LK_G_F32, batch, ci, n->in_h, n->in_w);
+    lk_graph_conv(g, LK_G_BACKWARD_DATA, at, xwy[1], xwy[2], filter[0], filter[1], filter[2]);
+    if (add) {
+        int both = lk_graph_virtual(g, LK_G_F32, batch, ci, n->in_h, n->in_w);
+        lk_graph_pointwise(g, LK_G_ADD, at, other, both);
+        at = both;
+    }
+    lk_graph_pointwise(g, LK_G_RELU_BACKWARD, at, z, xwy[0]);
+    lk_graph_sum(g, xwy[0], sum);
+    lk_graph_pointwise(g, LK_G_SUB, y, mean, centred);
+    lk_graph_pointwise(g, LK_G_MUL, xwy[0], centred, product);
+    lk_graph_sum(g, product, sum_y);
+}
+
 int lk_cuda__conv_graph(struct lk_graph **out, const struct lk_node *n, int batch, enum lk_graph_type t,
                         enum lk_graph_conv kind, enum lk_cuda_epilogue epilogue, const char *purpose) {
     int ci = lk_cuda__pad(n->in_c), co = lk_cuda__pad(n->out_c), linear = n->kind == LK_NODE_LINEAR, x, w, y, code;
@@ -50,6 +74,9 @@ int lk_cuda__conv_graph(struct lk_graph **out, const struct lk_node *n, int batc
         int sum = lk_graph_tensor(*out, LK_G_F32, 1, co, 1, 1), squares = lk_graph_tensor(*out, LK_G_F32, 1, co, 1, 1);
         lk_graph_conv(*out, kind, x, w, y, kernel, stride, pad);
         lk_graph_gen_stats(*out, y, sum, squares);
+    } else if (epilogue == LK_CUDA_REDUCED || epilogue == LK_CUDA_ADDED_REDUCED) {
+        const int xwy[3] = {x, w, y}, filter[3] = {kernel, stride, pad};
+        gradient_with_sums(*out, n, batch, ci, t, xwy, filter, epilogue == LK_CUDA_ADDED_REDUCED);
     } else {
         const int xwy[3] = {x, w, y}, filter[3] = {kernel, stride, pad};
         conv_with_epilogue(*out, n, batch, co, t, xwy, filter, epilogue == LK_CUDA_WHOLE);
@@ -101,6 +128,10 @@ static int plan_node(struct lk_plan *p, int i) {
             (n->input && (code = build_one(p, n, LK_G_BACKWARD_DATA, LK_CUDA_BARE, &np->backward_data)))) {
             return code;
         }
+        np->gradient = p->precision == LK_BF16 ? lk_cuda__gradient_offer(p->net, p->n_nodes, i) : LK_CUDA_BARE;
+        if (np->gradient != LK_CUDA_BARE && build_one(p, n, LK_G_BACKWARD_DATA, np->gradient, &np->reduced) != LK_OK) {
+            np->reduced = NULL;
+        }
     }
     return LK_OK;
 }
@@ -151,33 +182,6 @@ static int allocate(struct lk_plan *p, struct lk_plan *share) {
     return code;
 }
 
-struct own_stats {
-    const struct lk_plan *p;
-    int node;
-};
-
-static int run_own_stats(void *arg, void *const *tensors) {
-    const struct own_stats *own = arg;
-    struct lk_rows rows = lk_cuda__rows(own->p, own->node);
-    return lk_cuda_norm_stats(own->p->b->stream, &rows, tensors[2], own->p->sums, own->p->scratch);
-}
-
-/* Takes the offers that win. */
-static void choose_stats(struct lk_plan *p) {
-    for (int i = 0; i < p->n_nodes; i++) {
-        struct lk_node_plan *np = &p->nodes[i];
-        struct own_stats own = {p, i};
-        if (np->with_stats && lk_graph_faster(np->with_stats, np->forward, run_own_stats, &own)) {
-            struct lk_graph_plan *plain = np->forward;
-            np->forward = np->with_stats;
-            np->with_stats = plain;
-            np->epilogue = LK_CUDA_STATS;
-        }
-        lk_graph_plan_free(np->with_stats);
-        np->with_stats = NULL;
-    }
-}
-
 int lk_cuda__plan(struct lk_backend *b, const struct lk_net *net, int n_nodes, int batch, enum lk_precision precision,
                   enum lk_purpose purpose, struct lk_plan *share, struct lk_plan **out) {
     struct lk_plan *p = lk_calloc(1, sizeof *p);
@@ -219,7 +223,7 @@ int lk_cuda__plan(struct lk_backend *b, const struct lk_net *net, int n_nodes, i
     if ((code = allocate(p, share))) {
         goto fail;
     }
-    choose_stats(p);
+    lk_cuda__choose_fused(p);
     *out = p;
     return LK_OK;
 fail:
@@ -238,6 +242,7 @@ void lk_cuda__plan_free(struct lk_plan *p) {
         lk_graph_plan_free(np->forward);
         lk_graph_plan_free(np->with_stats);
         lk_graph_plan_free(np->backward_data);
+        lk_graph_plan_free(np->reduced);
         lk_graph_plan_free(np->backward_weights);
         if (np->owns_weights) {
             cudaFree(np->weights);

@@ -13,11 +13,21 @@
 #include "check.h"
 #include "cuda/cuda_internal.h"
 
-enum use { FORWARD, DATA_GRADIENT, FILTER_GRADIENT, BIASED, WITH_STATS, FUSED, USES };
-static const char *const use_names[] = {"forward",           "data gradient",           "filter gradient",
-                                        "forward with bias", "forward with batch sums", "fused inference"};
-static const enum lk_graph_conv convs[] = {LK_G_FORWARD, LK_G_BACKWARD_DATA, LK_G_BACKWARD_FILTER,
-                                           LK_G_FORWARD, LK_G_FORWARD,       LK_G_FORWARD};
+enum use { FORWARD, DATA_GRADIENT, FILTER_GRADIENT, BIASED, WITH_STATS, REDUCED, ADDED_REDUCED, FUSED, USES };
+static const struct {
+    const char *name;
+    enum lk_graph_conv conv;
+    enum lk_cuda_epilogue epilogue;
+} uses[USES] = {
+    [FORWARD] = {"forward", LK_G_FORWARD, LK_CUDA_BARE},
+    [DATA_GRADIENT] = {"data gradient", LK_G_BACKWARD_DATA, LK_CUDA_BARE},
+    [FILTER_GRADIENT] = {"filter gradient", LK_G_BACKWARD_FILTER, LK_CUDA_BARE},
+    [BIASED] = {"forward with bias", LK_G_FORWARD, LK_CUDA_BIAS},
+    [WITH_STATS] = {"forward with batch sums", LK_G_FORWARD, LK_CUDA_STATS},
+    [REDUCED] = {"data gradient with mask and sums", LK_G_BACKWARD_DATA, LK_CUDA_REDUCED},
+    [ADDED_REDUCED] = {"data gradient with another, mask and sums", LK_G_BACKWARD_DATA, LK_CUDA_ADDED_REDUCED},
+    [FUSED] = {"fused inference", LK_G_FORWARD, LK_CUDA_WHOLE},
+};
 static const enum lk_graph_type types[] = {[LK_FP32] = LK_G_F32, [LK_BF16] = LK_G_BF16, [LK_FP16] = LK_G_F16};
 
 /* What may have no engine: a fused epilogue in fp32 without TF32, for which the plan runs the plain convolution and our
@@ -92,11 +102,7 @@ static int check_one(const struct lk_node *n, int batch, enum lk_precision preci
                      struct lk_graph_support *out) {
     struct lk_graph_policy policy = {.exact = precision == LK_FP32, .deterministic = 1};
     struct lk_graph *g = NULL;
-    int rc = lk_cuda__conv_graph(&g, n, batch, types[precision], convs[use],
-                                 use == FUSED        ? LK_CUDA_WHOLE
-                                 : use == BIASED     ? LK_CUDA_BIAS
-                                 : use == WITH_STATS ? LK_CUDA_STATS
-                                                     : LK_CUDA_BARE,
+    int rc = lk_cuda__conv_graph(&g, n, batch, types[precision], uses[use].conv, uses[use].epilogue,
                                  lk_precision_name(precision));
     if (!rc) {
         rc = lk_graph_check(g, h100, &policy, tries, out);
@@ -109,11 +115,18 @@ static int wanted(const struct lk_node *n, enum lk_precision precision, enum use
     if (precision == LK_FP16 && use != FUSED) {
         return 0; /* fp16 serves */
     }
-    return use == DATA_GRADIENT ? n->input != 0
-           : use == BIASED      ? n->bias
-           : use == WITH_STATS  ? n->bn && precision == LK_BF16
-                                : 1;
+    switch (use) {
+    case DATA_GRADIENT: return n->input != 0;
+    case BIASED: return n->bias;
+    case WITH_STATS: return n->bn && precision == LK_BF16;
+    case REDUCED:
+    case ADDED_REDUCED: return n->input != 0 && (n->stride == 1 || n->kind == LK_NODE_LINEAR) && precision == LK_BF16;
+    default: return 1;
+    }
 }
+
+/* Offers that training may do without: asked at the last batch of a list alone, as each question takes its time. */
+static int is_offer(enum use use) { return use == WITH_STATS || use == REDUCED || use == ADDED_REDUCED; }
 
 /* --- Heuristics for everything. */
 static void ask_for(const struct shapes *s, const int *batches, size_t n_batches, int training) {
@@ -122,10 +135,11 @@ static void ask_for(const struct shapes *s, const int *batches, size_t n_batches
         const struct lk_node *n = &s->node[i];
         for (size_t k = 0; k < n_batches; k++) {
             for (int p = LK_FP32; p <= LK_FP16; p++) {
-                for (int use = training ? FORWARD : FUSED; use <= (training ? WITH_STATS : FUSED); use++) {
+                for (int use = training ? FORWARD : FUSED; use < (training ? FUSED : USES); use++) {
                     struct lk_graph_support support = {0};
                     int rc;
-                    if (!wanted(n, (enum lk_precision)p, (enum use)use)) {
+                    if (!wanted(n, (enum lk_precision)p, (enum use)use) ||
+                        (is_offer((enum use)use) && k + 1 < n_batches)) {
                         continue;
                     }
                     rc = check_one(n, batches[k], (enum lk_precision)p, (enum use)use, 0, &support);
@@ -133,7 +147,7 @@ static void ask_for(const struct shapes *s, const int *batches, size_t n_batches
                     if (rc || !support.configurations) {
                         int allowed = may_fall_back((enum use)use, (enum lk_precision)p);
                         printf("%s: %s in %s of %s, %dx%dx%d to %d, %dx%d/%d, batch %d: %s\n",
-                               allowed ? "falls back" : "no engine", use_names[use],
+                               allowed ? "falls back" : "no engine", uses[use].name,
                                lk_precision_name((enum lk_precision)p), n->name, n->in_c, n->in_h, n->in_w, n->out_c,
                                n->kernel, n->kernel, n->stride, batches[k],
                                rc ? lk_error() : "the heuristics know none");
@@ -212,7 +226,7 @@ static void one_plan_of_each_kind_is_built(void) {
                 }
                 int built = !rc && (support.precompiled || support.generated);
                 if (!built) {
-                    printf("%s in %s of %s: %s\n", use_names[use], lk_precision_name((enum lk_precision)p), n->name,
+                    printf("%s in %s of %s: %s\n", uses[use].name, lk_precision_name((enum lk_precision)p), n->name,
                            rc ? lk_error() : support.why);
                 }
                 LK_CHECK(built || may_fall_back((enum use)use, (enum lk_precision)p));

@@ -9,7 +9,7 @@
 #include "cuda/graph.h"
 #include "stream.h"
 
-enum { MOST = 32, CONV = 100, STATS = 200 };
+enum { MOST = 32, CONV = 100, STATS = 200, SUM = 300 };
 
 struct tensor {
     enum lk_graph_type type;
@@ -17,7 +17,7 @@ struct tensor {
 };
 
 struct operation {
-    int mode; /* lk_graph_pointwise, CONV + lk_graph_conv, or STATS of a into b and y */
+    int mode; /* lk_graph_pointwise, CONV + lk_graph_conv, STATS of a into b and y, SUM of a into y */
     int a, b, y, kernel, stride, pad;
 };
 
@@ -82,6 +82,10 @@ void lk_graph_gen_stats(struct lk_graph *g, int x, int sum, int square_sum) {
     g->operations[g->n_operations++] = (struct operation){STATS, x, sum, square_sum, 0, 0, 0};
 }
 
+void lk_graph_sum(struct lk_graph *g, int x, int y) {
+    g->operations[g->n_operations++] = (struct operation){SUM, x, -1, y, 0, 0, 0};
+}
+
 int lk_graph_build(struct lk_graph *g, struct lk_graph_device *device, const struct lk_graph_policy *policy,
                    struct lk_graph_plan **out) {
     (void)policy;
@@ -94,14 +98,16 @@ int lk_graph_build(struct lk_graph *g, struct lk_graph_device *device, const str
     return LK_OK;
 }
 
-/* Nothing is timed here: fused graphs are taken where a test wants them. */
+/* Nothing is timed here: fused graphs are taken where a test wants them, by LK_EMULATED_FUSED: "stats" of a forward,
+ * "gradients", or "all". */
 static size_t fused_runs;
 size_t lk_emulated_fused_runs(void) { return fused_runs; }
 int lk_graph_faster(const struct lk_graph_plan *fused, const struct lk_graph_plan *plain,
                     int (*rest)(void *arg, void *const *tensors), void *arg) {
     const char *wanted = getenv("LK_EMULATED_FUSED");
-    (void)fused, (void)plain, (void)rest, (void)arg;
-    return wanted && *wanted == '1';
+    int forward = fused->g.operations[0].mode == CONV + LK_G_FORWARD;
+    (void)plain, (void)rest, (void)arg;
+    return wanted && (!strcmp(wanted, "all") || !strcmp(wanted, forward ? "stats" : "gradients"));
 }
 
 void lk_graph_plan_free(struct lk_graph_plan *plan) { free(plan); }
@@ -220,13 +226,18 @@ static int run_pointwise(const struct lk_graph *g, const struct operation *o, vo
                 for (int c = 0; c < y->c; c++) {
                     double p = get(a, data[o->a], at(a, n, c, h, w));
                     double q = b ? get(b, data[o->b], at(b, n, c, h, w)) : 0;
-                    double r = o->mode == LK_G_ADD ? p + q : o->mode == LK_G_MUL ? p * q : p < 0 ? 0 : p;
+                    double r = o->mode == LK_G_ADD             ? p + q
+                               : o->mode == LK_G_SUB           ? p - q
+                               : o->mode == LK_G_MUL           ? p * q
+                               : o->mode == LK_G_RELU_BACKWARD ? (q > 0 ? p : 0)
+                               : p < 0                         ? 0
+                                                               : p;
                     put(y, data[o->y], at(y, n, c, h, w), r);
                 }
             }
         }
     }
-    return o->mode == LK_G_ADD || o->mode == LK_G_MUL || o->mode == LK_G_RELU ? LK_OK : LK_EUNSUPPORTED;
+    return o->mode != LK_G_IDENTITY ? LK_OK : LK_EUNSUPPORTED;
 }
 
 /* In float, as the device's. */
@@ -245,6 +256,24 @@ static int run_stats(const struct lk_graph *g, const struct operation *o, void *
     return LK_OK;
 }
 
+static int run_sum(const struct lk_graph *g, const struct operation *o, void *const *data) {
+    const struct tensor *x = &g->tensors[o->a];
+    float *sum = data[o->y];
+    memset(sum, 0, (size_t)x->c * sizeof *sum);
+    for (size_t i = 0; i < count(x); i++) {
+        sum[i % (size_t)x->c] += (float)get(x, data[o->a], i);
+    }
+    fused_runs += o == &g->operations[g->n_operations - 1]; /* one a graph */
+    return LK_OK;
+}
+
+static int run_one(const struct lk_graph *g, const struct operation *o, void *const *data) {
+    return o->mode == SUM     ? run_sum(g, o, data)
+           : o->mode == STATS ? run_stats(g, o, data)
+           : o->mode >= CONV  ? run_conv(g, o, data)
+                              : run_pointwise(g, o, data);
+}
+
 struct run {
     const struct lk_graph_plan *plan;
     void *pointers[MOST];
@@ -261,10 +290,7 @@ static void run(const void *arg) {
         code = data[i] ? code : LK_ENOMEM;
     }
     for (int i = 0; !code && i < g->n_operations; i++) {
-        const struct operation *o = &g->operations[i];
-        code = o->mode == STATS  ? run_stats(g, o, data)
-               : o->mode >= CONV ? run_conv(g, o, data)
-                                 : run_pointwise(g, o, data);
+        code = run_one(g, &g->operations[i], data);
     }
     for (int i = 0; i < g->n_tensors; i++) {
         if (g->tensors[i].is_virtual) {

@@ -18,7 +18,7 @@ void lk_emulated_issue_call(void *stream, void (*run)(const void *arg), const vo
 /* For tests. */
 size_t lk_emulated_waits(void);                     /* how often a call has had to wait for work */
 size_t lk_emulated_launches(void);                  /* of graphs */
-size_t lk_emulated_fused_runs(void);                /* of convolutions with batch sums (graphs.c) */
+size_t lk_emulated_fused_runs(void);                /* of graphs that leave sums (graphs.c) */
 void lk_emulated_refuse(const char *cuda_function); /* from now on it fails; NULL: none does */
 
 #ifdef __cplusplus
