@@ -7,36 +7,8 @@
 
 #include "vec.h"
 
-typedef uint32_t vu __attribute__((vector_size(4 * LK_BLOCK)));
 typedef double vd __attribute__((vector_size(8 * LK_BLOCK)));
-typedef uint16_t vh __attribute__((vector_size(2 * LK_BLOCK)));
 typedef double vd_mem __attribute__((vector_size(8 * LK_BLOCK), aligned(8), may_alias));
-typedef uint16_t vh_mem __attribute__((vector_size(2 * LK_BLOCK), aligned(2), may_alias));
-
-BODY vf bf16_to_vf(vh h) { return (vf)(__builtin_convertvector(h, vu) << 16); }
-
-BODY vi is_nan(vf x) { return ((vi)x & 0x7fffffff) > 0x7f800000; }
-
-/* Round to nearest, ties to even; NaN stays NaN. */
-BODY vh vf_to_bf16(vf x) {
-    vu u = (vu)x;
-    vu rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-    vu quiet = (u >> 16) | 0x40u;
-    vu nan = (vu)is_nan(x);
-    return __builtin_convertvector((rounded & ~nan) | (quiet & nan), vh);
-}
-
-BODY vf load(const void *p, size_t i, int bf16) {
-    return bf16 ? bf16_to_vf(*(const vh_mem *)((const uint16_t *)p + i)) : load_f32((const float *)p + i);
-}
-
-BODY void store(void *p, size_t i, int bf16, vf x) {
-    if (bf16) {
-        *(vh_mem *)((uint16_t *)p + i) = vf_to_bf16(x);
-    } else {
-        store_f32((float *)p + i, x);
-    }
-}
 
 /* x as a reader of its stored form will see it: sums are taken of that, so that they fit what is summed over. */
 BODY vf stored(vf x, int bf16) { return bf16 ? bf16_to_vf(vf_to_bf16(x)) : x; }

@@ -53,8 +53,8 @@ int lk_cpu__winograd_suits(const struct lk_plan *plan, int node, int back) {
     const struct lk_cpu_node *k = &plan->nodes[node];
     const struct lk_node *n = k->node;
     const size_t block = (size_t)plan->b->kernels->block;
-    if (plan->dt != LK_DT_F32 || !plan->b->winograd || n->kind != LK_NODE_CONV || n->kernel != 3 || n->stride != 1 ||
-        n->pad != 1) {
+    if ((plan->dt == LK_DT_BF16 && plan->b->best == LK_BF16) || !plan->b->winograd || n->kind != LK_NODE_CONV ||
+        n->kernel != 3 || n->stride != 1 || n->pad != 1) {
         return 0;
     }
     struct shape s = shape_of(plan, node, back);
@@ -112,7 +112,7 @@ void lk_cpu__winograd_weights(const struct lk_plan *plan, struct lk_cpu_node *k,
 /* Where a block of channels of a picture begins, in blocks or pixel by pixel. */
 struct view {
     struct lk_winograd_image image;
-    size_t picture, block; /* floats from one to the next */
+    size_t picture, block; /* elements from one to the next */
 };
 
 static struct view view_of(const struct lk_plan *plan, int edge) {
@@ -128,8 +128,10 @@ struct job {
     const struct lk_winograd_kernels *f;
     struct shape s;
     struct view in, out;
-    const float *x, *u, *bias;
-    float *z;
+    const float *u, *bias;
+    const char *x;
+    char *z;
+    size_t size; /* bytes of an element of x and z */
     int sum, relu;
 };
 
@@ -150,7 +152,8 @@ static int least(int a, int b) { return a < b ? a : b; }
 static void input(const struct job *j, float *v, size_t chunk, size_t t, size_t block) {
     struct tile at = tile_of(&j->s, chunk + t);
     j->f->input(v + t * j->s.in_c + block * j->s.block, j->s.v_step,
-                j->x + at.picture * j->in.picture + block * j->in.block, at.y - 1, at.x - 1, &j->in.image);
+                j->x + (at.picture * j->in.picture + block * j->in.block) * j->size, j->size == 2, at.y - 1, at.x - 1,
+                &j->in.image);
 }
 
 /* The chunk's tiles [first, first + count) in a pair of output blocks. */
@@ -165,11 +168,11 @@ static void part(const struct job *j, const float *v, float *m, size_t chunk, si
     for (size_t i = 0; i < 2 * count; i++) {
         size_t block = 2 * pair + i / count, t = i % count;
         struct tile at = tile_of(s, chunk + first + t);
-        float *z = j->z + at.picture * j->out.picture + block * j->out.block;
-        j->f->output(z + (size_t)at.y * image->row + (size_t)at.x * image->pixel,
-                     m + t * columns + i / count * s->block, s->m_step, least(LK_WINOGRAD_OUT, image->h - at.y),
-                     least(LK_WINOGRAD_OUT, image->w - at.x), image, j->bias ? j->bias + block * s->block : NULL,
-                     j->sum, j->relu);
+        size_t to = at.picture * j->out.picture + block * j->out.block + (size_t)at.y * image->row +
+                    (size_t)at.x * image->pixel;
+        j->f->output(j->z + to * j->size, j->size == 2, m + t * columns + i / count * s->block, s->m_step,
+                     least(LK_WINOGRAD_OUT, image->h - at.y), least(LK_WINOGRAD_OUT, image->w - at.x), image,
+                     j->bias ? j->bias + block * s->block : NULL, j->sum, j->relu);
     }
 }
 
@@ -232,6 +235,7 @@ void lk_cpu__winograd(struct lk_pass *pass, int node) {
                     .in = view_of(plan, n->input),
                     .out = view_of(plan, node + 1),
                     .x = lk_cpu__edge(pass, n->input),
+                    .size = lk_cpu__dt_bytes(plan->dt),
                     .u = k->u,
                     .bias = k->bias_md ? k->beta : NULL,
                     .z = lk_cpu__y(pass, node),
@@ -248,6 +252,7 @@ void lk_cpu__winograd_back(struct lk_pass *pass, int node) {
                     .in = view_of(plan, node + 1),
                     .out = view_of(plan, k->node->input),
                     .x = pass->gradient[k->dy_slot],
+                    .size = lk_cpu__dt_bytes(plan->dt),
                     .u = k->u_back,
                     .z = pass->gradient[k->dx_slot]};
     run(plan, &j);

@@ -6,8 +6,8 @@
  * more than a direct sum does (1.3e-6 of a ResNet-18's vectors), and u takes four times the memory of the weights, so it
  * pays where many tiles share them: lk_cpu__winograd_suits decides by shapes alone, hence equal plans give equal bits.
  *
- * The gradient of the input is the same sum with the channels exchanged and the weights turned. In fp32, with AVX-512 or
- * AVX2 and FMA; winograd_body.h holds the steps, compiled for both. Only this room calls it. */
+ * The gradient of the input is the same sum with the channels exchanged and the weights turned. With AVX-512 or AVX2
+ * and FMA, on float or bf16 (and then not where AMX runs bf16), always computing in float; winograd_body.h holds the steps, compiled for both. Only this room calls it. */
 #ifndef LK_CPU_WINOGRAD_H
 #define LK_CPU_WINOGRAD_H
 
@@ -23,7 +23,7 @@ struct lk_cpu_node;
 
 struct lk_winograd_image {
     int h, w;
-    size_t row, pixel; /* floats from row to row, and from pixel to pixel */
+    size_t row, pixel; /* elements from row to row, and from pixel to pixel */
 };
 
 struct lk_winograd_kernels {
@@ -34,11 +34,11 @@ struct lk_winograd_kernels {
     void (*weights)(float *u, size_t u_step, const float *w, size_t w_step, int turned);
 
     /* One tile of one block of channels: v[p * v_step] = (B' d B)[p], d from pixel (y0, x0) on, zeros outside. */
-    void (*input)(float *v, size_t v_step, const float *x, int y0, int x0, const struct lk_winograd_image *s);
+    void (*input)(float *v, size_t v_step, const void *x, int bf16, int y0, int x0, const struct lk_winograd_image *s);
     /* m [rows][2 blocks] = v [rows][channels], rows v_row floats apart, times u [channels][2 blocks]. */
     void (*product)(float *m, const float *v, size_t v_row, const float *u, size_t channels, int rows);
     /* One tile of one block: z = [relu](A' m A [+ bias] [+ z]) for the h x w pixels of the tile that exist. */
-    void (*output)(float *z, const float *m, size_t m_step, int h, int w, const struct lk_winograd_image *s,
+    void (*output)(void *z, int bf16, const float *m, size_t m_step, int h, int w, const struct lk_winograd_image *s,
                    const float *bias, int sum, int relu);
 };
 

@@ -49,15 +49,15 @@ BODY void to_tile(vf *o, size_t step, vf d0, vf d1, vf d2, vf d3, vf d4, vf d5) 
     o[5 * step] = 4.0f * (d1 - d3) + (d5 - d3);
 }
 
-BODY void input_body(float *v, size_t v_step, const float *x, int y0, int x0, const struct lk_winograd_image *s,
-                     int inside) {
+BODY void input_body(float *v, size_t v_step, const void *x, int bf16, int y0, int x0,
+                     const struct lk_winograd_image *s, int inside) {
     vf t[36];
     for (int j = 0; j < 6; j++) {
         vf d[6];
         for (int i = 0; i < 6; i++) {
             int outside = !inside && (y0 + i < 0 || x0 + j < 0 || y0 + i >= s->h || x0 + j >= s->w);
-            ptrdiff_t at = (ptrdiff_t)(y0 + i) * (ptrdiff_t)s->row + (ptrdiff_t)(x0 + j) * (ptrdiff_t)s->pixel;
-            d[i] = outside ? (vf){0} : load_f32(x + at);
+            size_t at = outside ? 0 : (size_t)(y0 + i) * s->row + (size_t)(x0 + j) * s->pixel;
+            d[i] = outside ? (vf){0} : load(x, at, bf16);
         }
         to_tile(t + j, 6, d[0], d[1], d[2], d[3], d[4], d[5]);
     }
@@ -71,11 +71,20 @@ BODY void input_body(float *v, size_t v_step, const float *x, int y0, int x0, co
     }
 }
 
-static void input(float *v, size_t v_step, const float *x, int y0, int x0, const struct lk_winograd_image *s) {
+BODY void input_typed(float *v, size_t v_step, const void *x, int bf16, int y0, int x0,
+                      const struct lk_winograd_image *s) {
     if (y0 >= 0 && x0 >= 0 && y0 + 6 <= s->h && x0 + 6 <= s->w) {
-        input_body(v, v_step, x, y0, x0, s, 1);
+        input_body(v, v_step, x, bf16, y0, x0, s, 1);
     } else {
-        input_body(v, v_step, x, y0, x0, s, 0);
+        input_body(v, v_step, x, bf16, y0, x0, s, 0);
+    }
+}
+
+static void input(float *v, size_t v_step, const void *x, int bf16, int y0, int x0, const struct lk_winograd_image *s) {
+    if (bf16) {
+        input_typed(v, v_step, x, 1, y0, x0, s);
+    } else {
+        input_typed(v, v_step, x, 0, y0, x0, s);
     }
 }
 
@@ -143,8 +152,8 @@ BODY void from_tile(vf *o, size_t step, vf m0, vf m1, vf m2, vf m3, vf m4, vf m5
     o[3 * step] = difference + 8.0f * difference2 + m5;
 }
 
-static void output(float *z, const float *m, size_t m_step, int rows, int columns, const struct lk_winograd_image *s,
-                   const float *bias, int sum, int relu) {
+BODY void output_body(void *z, int bf16, const float *m, size_t m_step, int h, int w, const struct lk_winograd_image *s,
+                      const float *bias, int sum, int relu) {
     vf t[24], shift = bias ? load_f32(bias) : (vf){0};
     for (int j = 0; j < 6; j++) {
         vf d[6];
@@ -153,18 +162,27 @@ static void output(float *z, const float *m, size_t m_step, int rows, int column
         }
         from_tile(t + j, 6, d[0], d[1], d[2], d[3], d[4], d[5]);
     }
-    for (int i = 0; i < rows; i++) {
+    for (int i = 0; i < h; i++) {
         vf o[4];
         const vf *d = t + (ptrdiff_t)6 * i;
         from_tile(o, 1, d[0], d[1], d[2], d[3], d[4], d[5]);
-        for (int j = 0; j < columns; j++) {
-            float *to = z + (size_t)i * s->row + (size_t)j * s->pixel;
+        for (int j = 0; j < w; j++) {
+            size_t at = (size_t)i * s->row + (size_t)j * s->pixel;
             vf x = o[j] + shift;
             if (sum) {
-                x += load_f32(to);
+                x += load(z, at, bf16);
             }
-            store_f32(to, relu ? relu_of(x) : x);
+            store(z, at, bf16, relu ? relu_of(x) : x);
         }
+    }
+}
+
+static void output(void *z, int bf16, const float *m, size_t m_step, int h, int w, const struct lk_winograd_image *s,
+                   const float *bias, int sum, int relu) {
+    if (bf16) {
+        output_body(z, 1, m, m_step, h, w, s, bias, sum, relu);
+    } else {
+        output_body(z, 0, m, m_step, h, w, s, bias, sum, relu);
     }
 }
 
