@@ -1,5 +1,6 @@
 /* likeness-server: opens what the configuration names, serves until SIGTERM or SIGINT, finishes what was begun. SIGHUP
  * reads the keys and publishes the model file again. */
+#include <malloc.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -12,6 +13,18 @@
 #include "access.h"
 #include "publish.h"
 #include "routes.h"
+
+#define LARGE (2 << 20) /* a segment of the index has more, and what a usual picture needs has less */
+
+/* Lets what an index held go back to the system when a publish or a compaction closes it. glibc maps large blocks one by
+ * one, but no longer than until the first of them is freed; from then on they lie in heaps that are given back only from
+ * their ends. Setting one of these ends that for both. */
+static void give_memory_back(void) {
+#ifdef __GLIBC__
+    (void)mallopt(M_MMAP_THRESHOLD, LARGE);
+    (void)mallopt(M_TRIM_THRESHOLD, 2 * LARGE);
+#endif
+}
 
 static int retry_after(void *context) {
     struct lk_server *server = context;
@@ -111,6 +124,7 @@ static int serve(const struct lk_config *config, const sigset_t *stop) {
 
 int main(int argc, char **argv) {
     lk_spin_limit(argv);
+    give_memory_back();
     struct lk_config config;
     int rc = lk_config_parse(&config, argc, argv);
     if (rc < 0)

@@ -5,14 +5,17 @@
 """
 import json
 import os
+import pathlib
 import random
 import socket
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 
 import harness
-from harness import SAMPLES, Server, b64, png, png_header_only
+from harness import SAMPLES, Server, b64, png, png_header_only, wait_until
 
 LONG = "--long" in sys.argv and (sys.argv.remove("--long") or True)
 REQUESTS = 200_000 if LONG else 1500 if harness.SANITIZED else 4000
@@ -134,6 +137,24 @@ def test_a_client_may_leave_at_every_byte():
             assert rss(s) < 1.3 * memory + 16384, (memory, rss(s))
         assert list((s.folder / "catalogue.db.models").glob("*")) == []
         s.alive()
+
+
+def test_a_publish_gives_the_memory_of_the_old_index_back():
+    if harness.SANITIZED:  # their allocators keep what is freed
+        return
+    items, folder = 12_000, tempfile.TemporaryDirectory(prefix="likeness-api-")
+    tools, at = harness.BIN.parent / "tests/bin", pathlib.Path(folder.name)
+    for name, seed in (("a", "1"), ("b", "2")):  # 512 dimensions, of 8 pixels
+        subprocess.run([tools / "make_model", at / f"{name}.safetensors", seed, "16", "50", "8"], check=True)
+    subprocess.run([tools / "make_catalogue", at / "a.safetensors", at / "catalogue.db", str(items)], check=True)
+    with folder, Server("--no-log-requests", "--publish-share", "1", folder=at, model="a.safetensors") as s:
+        before = rss(s)
+        assert s.curl("/model", "-T", at / "b.safetensors", method="PUT").status == 202
+        status = s.published(120)
+        assert status["state"] == "done" and status["embedded"] == items, status
+        own = items * 512 * 4 >> 10  # KiB
+        print(f"     {own >> 10} MiB of vectors; grown by {rss(s) - before >> 10} MiB")
+        wait_until(lambda: rss(s) - before < own)
 
 
 harness.main(globals())
