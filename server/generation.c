@@ -2,9 +2,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#if defined(__GLIBC__)
-#include <malloc.h>
-#endif
 
 #include "base/buf.h"
 #include "base/err.h"
@@ -19,9 +16,6 @@ static void close_generation(void *arg) {
     lk_index_close(g->index);
     lk_engine_close(g->engine);
     free(g);
-#if defined(__GLIBC__)
-    malloc_trim(0); /* else the allocator keeps an index's memory, which is most of the process, for the next publish */
-#endif
 }
 
 int lk_generation_open(struct lk_generation **out, const char *model_path, const struct lk_engine_options *engine,

@@ -32,7 +32,7 @@ struct connection {
 struct load {
     struct lk_buf request;
     int epoll, n, closed_loop;
-    struct connection *c, *free;
+    struct connection *c, *free, *last_free; /* the longest idle one is asked next: none is left to the idle deadline */
     long ok, refused, refused_without_hint, other, lost, unsent;
     double *latencies; /* of the good answers */
     size_t n_latencies;
@@ -65,6 +65,12 @@ static void ask(struct load *l, struct connection *c) {
     send_some(l, c);
 }
 
+static void put_free(struct load *l, struct connection *c) {
+    c->next_free = NULL;
+    *(l->free ? &l->last_free->next_free : &l->free) = c;
+    l->last_free = c;
+}
+
 static void answered(struct load *l, struct connection *c) {
     int status = (int)strtol(c->head + strlen("HTTP/1.1 "), NULL, 10);
     if (status == 200) {
@@ -81,8 +87,7 @@ static void answered(struct load *l, struct connection *c) {
     if (l->closed_loop) {
         ask(l, c);
     } else {
-        c->next_free = l->free;
-        l->free = c;
+        put_free(l, c);
     }
 }
 
@@ -125,8 +130,7 @@ static int connect_all(struct load *l, int port) {
         if (l->closed_loop) {
             ask(l, c);
         } else {
-            c->next_free = l->free;
-            l->free = c;
+            put_free(l, c);
         }
     }
     return 0;

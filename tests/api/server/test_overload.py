@@ -32,7 +32,8 @@ def rss(server):
 def slow_model(folder):
     """Wide enough that the engine, not the client, is the bottleneck."""
     path = f"{folder}/tiny.safetensors"
-    subprocess.run([str(BIN.parent / "tests/bin/make_model"), path, "1", "16" if harness.SANITIZED else "64"], check=True)
+    subprocess.run([str(BIN.parent / "tests/bin/make_model"), path, "1", "16" if harness.SANITIZED else "64", "34"],
+                   check=True)
 
 
 def test_ten_times_too_much_is_refused_politely_and_forgotten_at_once():
