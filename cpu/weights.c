@@ -1,6 +1,7 @@
 /* The plan's own copies of the weights, in the layout and type that its primitives want: made when the plan is made,
  * filled by set_weights from the canonical float arena. An inference plan folds the batch norm in first, in double. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/buf.h"
@@ -52,27 +53,31 @@ static int plan_copy(struct lk_plan *plan, struct lk_cpu_node *k, const lk_md *m
 }
 
 /* The root keeps u for itself and for the plans that share with it; for one that joins after set_weights it is made of
- * the weights that are there. */
+ * the weights that are there, as the root has them: rounded in bf16, until the next set_weights. */
 static int plan_winograd(struct lk_plan *plan, struct lk_cpu_node *k, struct lk_cpu_node *root) {
-    float **of[] = {&root->u, &root->u_back};
+    float **of[] = {&root->u, &root->u_back}, **made[2] = {0};
     const int want[] = {k->winograd, k->winograd_back};
-    int made = 0, rc = 0;
-    for (int i = 0; i < 2; i++) {
+    int rc = 0;
+    for (int i = 0; i < 2 && !rc; i++) {
         if (want[i] && !*of[i]) {
-            if (!(*of[i] = lk_cpu__tensor(lk_cpu__winograd_bytes(k)))) {
-                return LK_ENOMEM;
-            }
-            made = 1;
+            made[i] = of[i];
+            rc = (*of[i] = lk_cpu__tensor(lk_cpu__winograd_bytes(k))) ? 0 : LK_ENOMEM;
         }
     }
     k->u = root->u, k->u_back = root->u_back;
-    if (made && root != k) {
+    if (!rc && root != k && (made[0] || made[1])) {
         lk_mem *mem = NULL;
         if (!(rc = lk_dnnl__mem(&mem, &plan->b->dnnl, k->canonical, plan->staging)) &&
             !(rc = take_over(plan, root->w_md, root->w, mem, k->canonical))) {
             lk_cpu__winograd_weights(plan, k, plan->staging);
         }
         lk_dnnl__mem_free(mem);
+    }
+    for (int i = 0; i < 2 && rc; i++) {
+        if (made[i]) { /* the next plan that joins would take it for made */
+            free(*made[i]);
+            *made[i] = NULL;
+        }
     }
     return rc;
 }
@@ -89,8 +94,9 @@ int lk_cpu__plan_weights(struct lk_plan *plan, int node) {
                                                     shared ? shared->w_md : NULL, &k->w_reorder, &k->m_w, &k->set_w))) {
         return rc;
     }
-    if (k->wd_md && (rc = plan_copy(plan, k, k->wd_md, &k->wd, &k->wd_owned, k->w, k->w_md, &k->wd_reorder, &k->m_wd,
-                                    &k->set_wd))) {
+    const struct lk_cpu_node *from = k->w ? k : root; /* a plan that shares tiled weights has no direct ones */
+    if (k->wd_md && (rc = plan_copy(plan, k, k->wd_md, &k->wd, &k->wd_owned, from->w, from->w_md, &k->wd_reorder,
+                                    &k->m_wd, &k->set_wd))) {
         return rc;
     }
     if (shared) {
