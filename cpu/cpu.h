@@ -4,9 +4,9 @@
  *
  * Layout: activations are in blocks of 16 channels (8 without AVX-512), padded with zeros, and edges of one pixel are
  * plain [N][C], which is the same bytes when the block divides C. Pictures enter as planes. A plan for the inference of a
- * single picture may be pixel by pixel throughout (plan.c). In fp32 most 3x3 convolutions are winograd.c's. LK_BF16
- * stores activations and their gradients in bf16; sums, statistics and weight gradients are float, and so is everything
- * behind the average pool: the heads are a four-hundredth of the work and sit where rounding does most harm.
+ * single picture may be pixel by pixel throughout (plan.c). Most 3x3 convolutions are winograd.c's. LK_BF16 stores
+ * activations and their gradients in bf16; sums, statistics and weight gradients are float, and so is everything behind
+ * the average pool: the heads are a four-hundredth of the work and sit where rounding does most harm.
  *
  * Buffers: LK_TRAIN keeps every raw output y and every edge z; the other purposes, and all gradients, take turns in a
  * few slots that plan.c hands out by following the walk's order. A residual's gradient is handed on, not copied. */

@@ -1,5 +1,5 @@
-/* The compiler's own vectors of one block of channels, and their elements in memory, float or bf16, for bodies that are compiled once for each instruction set:
- * LK_BLOCK (8 or 16) is defined by the file that includes them. */
+/* The compiler's own vectors of one block of channels, and their elements in memory, float or bf16, for bodies that are
+ * compiled once for each instruction set: LK_BLOCK (8 or 16) is defined by the file that includes them. */
 #ifndef LK_CPU_VEC_H
 #define LK_CPU_VEC_H
 

@@ -7,7 +7,8 @@
  * pays where many tiles share them: lk_cpu__winograd_suits decides by shapes alone, hence equal plans give equal bits.
  *
  * The gradient of the input is the same sum with the channels exchanged and the weights turned. With AVX-512 or AVX2
- * and FMA, on float or bf16 (and then not where AMX runs bf16), always computing in float; winograd_body.h holds the steps, compiled for both. Only this room calls it. */
+ * and FMA, on float or bf16 (but not where AMX runs bf16), always computing in float; winograd_body.h holds the steps,
+ * compiled for both. Only this room calls it. */
 #ifndef LK_CPU_WINOGRAD_H
 #define LK_CPU_WINOGRAD_H
 

@@ -1,5 +1,5 @@
-/* The three steps of winograd.h, included once by each winograd_<isa>.c after it defined LK_BLOCK, LK_ROWS (tiles that one
- * product keeps in registers) and LK_TABLE. Needs fused multiply-add: see CMakeLists.txt. */
+/* The three steps of winograd.h and its weights, included once by each winograd_<isa>.c after it defined LK_BLOCK, LK_ROWS
+ * (tiles that one product keeps in registers) and LK_TABLE. Needs fused multiply-add: see CMakeLists.txt. */
 #include "vec.h"
 #include "winograd.h"
 
@@ -98,7 +98,6 @@ BODY void product_body(float *m, const float *v, size_t v_row, const float *u, s
         vf u0 = load_f32(u + k * COLUMNS), u1 = load_f32(u + k * COLUMNS + LK_BLOCK);
         /* The processor's own prefetching keeps up with half of what the third cache can give. */
         __builtin_prefetch(u + (k + 448 / (size_t)rows) * COLUMNS, 0, 2);
-        /* The processor's own prefetching keeps up with half of what the third cache can give. */
         __builtin_prefetch(u + (k + 448 / (size_t)rows) * COLUMNS + LK_BLOCK, 0, 2);
 #pragma GCC unroll 16
         for (int r = 0; r < rows; r++) {
