@@ -53,6 +53,12 @@ static const struct section sections[] = {
     {"one row through heads with biases", {18, 8, LK_STEM_CIFAR, 8}, 21, 4, 1, 0, 0},
 };
 
+/* No ResNet has a 3x3 convolution of stride 1 with more outputs than inputs, but a backend may not care. */
+static const struct section widening[] = {
+    {"stem and a layer of twice its channels", {18, 32, LK_STEM_CIFAR, 17}, 0, 2, 3, -1, 1},
+    {"stem and a layer of twice its channels, width 16", {18, 16, LK_STEM_CIFAR, 17}, 0, 2, 3, -1, 1},
+};
+
 static struct lk_backend *b;
 
 /* The nodes [first, first + count) of net as a net of its own whose edge 0 is what the first of them reads. The arenas
@@ -69,7 +75,16 @@ static struct lk_net cut(const struct lk_net *net, int first, int count, struct 
     return part;
 }
 
-static void run(const struct section *s, enum lk_precision precision, enum lk_purpose purpose, double limit) {
+/* The second node becomes a convolution from the first one's channels to twice as many, with a later layer's arenas. */
+static void widen(const struct lk_net *whole, struct lk_node *nodes) {
+    nodes[1] = whole->nodes[18];
+    nodes[1].input = 1;
+    nodes[1].in_c = nodes[0].out_c, nodes[1].out_c = 2 * nodes[0].out_c;
+    nodes[1].in_h = nodes[1].out_h = nodes[0].out_h;
+    nodes[1].in_w = nodes[1].out_w = nodes[0].out_w;
+}
+
+static void run(const struct section *s, int wide, enum lk_precision precision, enum lk_purpose purpose, double limit) {
     struct lk_heads heads = {.projector_hidden = 48,
                              .predictor_hidden = 64,
                              .output = 32,
@@ -83,6 +98,9 @@ static void run(const struct section *s, enum lk_precision precision, enum lk_pu
         return;
     }
     net = cut(&whole, s->first, s->count, nodes);
+    if (wide) {
+        widen(&whole, nodes);
+    }
     int good = !harness_open(&h, b, &net, s->count, s->batch, precision, purpose, 21) && !harness_forward(&h, 0);
     for (int e = 1; good && e <= s->count; e++) {
         if (purpose == LK_TRAIN || e == s->count) {
@@ -110,7 +128,10 @@ static void run_all(enum lk_precision precision, enum lk_purpose purpose, double
         return;
     }
     for (size_t i = 0; i < sizeof sections / sizeof *sections; i++) {
-        run(&sections[i], precision, purpose, limit);
+        run(&sections[i], 0, precision, purpose, limit);
+    }
+    for (size_t i = 0; i < sizeof widening / sizeof *widening; i++) {
+        run(&widening[i], 1, precision, purpose, limit);
     }
 }
 
