@@ -1,5 +1,8 @@
 #include "generation.h"
 
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -16,6 +19,9 @@ static void close_generation(void *arg) {
     lk_index_close(g->index);
     lk_engine_close(g->engine);
     free(g);
+#if defined(__GLIBC__)
+    malloc_trim(0); /* what was too small to be mapped by itself (main.c) lies in heaps between other things */
+#endif
 }
 
 int lk_generation_open(struct lk_generation **out, const char *model_path, const struct lk_engine_options *engine,
