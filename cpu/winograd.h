@@ -28,8 +28,6 @@ struct lk_winograd_image {
 };
 
 struct lk_winograd_kernels {
-    int block; /* channels a vector */
-
     /* For one input channel and two blocks of output channels: u[p * u_step + o] = (G g G')[p], g the nine floats at
      * w + o * w_step, turned by half a circle when `turned`. */
     void (*weights)(float *u, size_t u_step, const float *w, size_t w_step, int turned);

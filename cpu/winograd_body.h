@@ -185,5 +185,4 @@ static void output(void *z, int bf16, const float *m, size_t m_step, int h, int 
     }
 }
 
-const struct lk_winograd_kernels LK_TABLE = {
-    .block = LK_BLOCK, .weights = weights, .input = input, .product = product, .output = output};
+const struct lk_winograd_kernels LK_TABLE = {.weights = weights, .input = input, .product = product, .output = output};

@@ -174,35 +174,22 @@ static int fake_end(struct lk_pass *pass, float *host) {
 }
 static void fake_close(struct lk_backend *b) { free(b); }
 
+#define FAKE_COMMON                                                                                     \
+    .version = LK_BACKEND_VERSION, .name = "stand-in", .info = fake_info, .supports = fake_supports,    \
+    .plan = fake_plan, .plan_free = fake_plan_free, .set_weights = fake_set_weights, .pass = fake_pass, \
+    .pass_free = fake_pass_free, .close = fake_close
+
 static const struct lk_backend_ops fake_ops = {
-    .version = LK_BACKEND_VERSION,
-    .name = "stand-in",
-    .info = fake_info,
-    .supports = fake_supports,
-    .plan = fake_plan,
-    .plan_free = fake_plan_free,
-    .set_weights = fake_set_weights,
-    .pass = fake_pass,
-    .pass_free = fake_pass_free,
+    FAKE_COMMON,
     .input_u8 = fake_input,
     .forward = fake_forward,
     .output = fake_output,
-    .close = fake_close,
 };
 
 static const struct lk_backend_ops fake_ops_beside = {
-    .version = LK_BACKEND_VERSION,
-    .name = "stand-in",
-    .info = fake_info,
-    .supports = fake_supports,
-    .plan = fake_plan,
-    .plan_free = fake_plan_free,
-    .set_weights = fake_set_weights,
-    .pass = fake_pass,
-    .pass_free = fake_pass_free,
+    FAKE_COMMON,
     .embed_begin = fake_begin,
     .embed_end = fake_end,
-    .close = fake_close,
 };
 
 int lk_device_open(struct lk_backend **out, const char *name, const struct lk_backend_options *options) {
